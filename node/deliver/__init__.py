@@ -1,0 +1,1 @@
+"""Bringing studies into a PACS and proving that they are there."""

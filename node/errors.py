@@ -1,0 +1,59 @@
+"""Errors of the node: what went wrong, whose fault it is, and whether to try again.
+
+Messages hold ids and counts, never what a file or a person said. `code` is stable: it goes to
+logs, the API (RFC 9457) and the app. HTTP statuses are decided in `node.api.problems`.
+
+NodeError
+  BadSettings              the operator must change a setting
+  NotRunning               the command needs a running node
+  Locked                   the keystore is locked; a passphrase is needed
+  DiskFull                 the disk reserve is reached; nothing was taken
+  StoreDamaged             a file of the store is not what its name says
+  Refused                  a request that is wrong; the sender must change it
+"""
+
+
+class NodeError(Exception):
+    """Base of all errors that the node raises on purpose."""
+
+    code = "node-error"
+    retry = False
+
+
+class BadSettings(NodeError):
+    """A setting is missing, unknown or impossible."""
+
+    code = "bad-settings"
+
+
+class NotRunning(NodeError):
+    """The command talks to the running node, and none runs on this data folder."""
+
+    code = "node-not-running"
+
+
+class Locked(NodeError):
+    """The keystore is locked."""
+
+    code = "keystore-locked"
+
+
+class DiskFull(NodeError):
+    """The disk reserve is reached."""
+
+    code = "disk-full"
+    retry = True
+
+
+class StoreDamaged(NodeError):
+    """A file of the store is not what its name says."""
+
+    code = "store-damaged"
+
+
+class Refused(NodeError):
+    """A request that is wrong. `code` says how; the text is for people."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code

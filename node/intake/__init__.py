@@ -1,0 +1,1 @@
+"""What a clinic hands in: the spool, detection, examination."""

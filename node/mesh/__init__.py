@@ -1,0 +1,1 @@
+"""Nodes among each other: TLS, meetings, sticks."""

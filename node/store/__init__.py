@@ -1,0 +1,1 @@
+"""What a node keeps: the database, blobs, sealed studies."""
