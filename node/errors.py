@@ -9,6 +9,7 @@ NodeError
   Locked                   the keystore is locked; a passphrase is needed
   DiskFull                 the disk reserve is reached; nothing was taken
   StoreDamaged             a file of the store is not what its name says
+  StoreTooNew              a newer version of the program wrote the database; update this one
   Refused                  a request that is wrong; the sender must change it
 """
 
@@ -49,6 +50,12 @@ class StoreDamaged(NodeError):
     """A file of the store is not what its name says."""
 
     code = "store-damaged"
+
+
+class StoreTooNew(NodeError):
+    """A newer version of the program wrote the database."""
+
+    code = "store-too-new"
 
 
 class Refused(NodeError):
