@@ -9,7 +9,9 @@ NodeError
   Locked                   the keystore is locked; a passphrase is needed
   DiskFull                 the disk reserve is reached; nothing was taken
   StoreDamaged             a file of the store is not what its name says
+    BlobMissing            a blob is not in this store
   StoreTooNew              a newer version of the program wrote the database; update this one
+  WrongOffset              a part does not go on where the last one ended; ask for the offset
   Refused                  a request that is wrong; the sender must change it
 """
 
@@ -52,10 +54,27 @@ class StoreDamaged(NodeError):
     code = "store-damaged"
 
 
+class BlobMissing(StoreDamaged):
+    """A blob is not in this store."""
+
+    code = "blob-missing"
+
+
 class StoreTooNew(NodeError):
     """A newer version of the program wrote the database."""
 
     code = "store-too-new"
+
+
+class WrongOffset(NodeError):
+    """A part does not go on where the last one ended."""
+
+    code = "wrong-offset"
+    retry = True
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"expected offset {offset}")
+        self.offset = offset
 
 
 class Refused(NodeError):
