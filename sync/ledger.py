@@ -1,0 +1,276 @@
+"""The ledger: a node's set of facts in memory, and what it means.
+
+A mutable value without I/O: `node.store.factlog` keeps the same facts on disk, and the simulation
+in tests/mesh runs many ledgers in one process. What it answers depends on the set alone:
+admission, voiding and standing are recomputed from facts, never from the order in which they came.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sync.bodies import DestinationBody, Device, Report, Role
+from sync.entries import EntryView, is_void, tombstone_counts, view_of
+from sync.errors import BadFact
+from sync.facts import Fact, FactClass, parse
+from sync.ids import EntryId, FactId, MeshId, NodeId
+from sync.membership import MEMBERSHIP_KINDS, Membership
+from sync.reconcile import Snapshot
+
+MAX_WAITING = 1_000
+
+
+class Outcome(StrEnum):
+    """What became of a fact that was offered."""
+
+    ADMITTED = "admitted"
+    KNOWN = "known"
+    WAITING = "waiting"  # its author is not known yet
+    VOID = "void"  # about an entry that has ended, or no longer the newest of its slot
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What adding facts changed.
+
+    `admitted` may hold more than was offered: a new member frees facts that waited for their author.
+    `dropped` are facts that became void and may go from disk. `revived` are entries whose tombstone
+    lost its standing: who holds their blobs announces them anew.
+    """
+
+    outcome: Outcome
+    admitted: tuple[Fact, ...] = ()
+    dropped: tuple[FactId, ...] = ()
+    revived: tuple[EntryId, ...] = ()
+    code: str | None = None
+
+
+class Ledger:
+    """A set of facts of one mesh. Not thread-safe: its owner holds a lock."""
+
+    def __init__(self, mesh: MeshId, roots: Iterable[NodeId]) -> None:
+        self.mesh = mesh
+        self._roots = frozenset(roots)
+        self._facts: dict[FactClass, dict[FactId, Fact]] = {kind: {} for kind in FactClass}
+        self._waiting: dict[FactId, Fact] = {}
+        self._slots: dict[tuple[NodeId, str, bytes], FactId] = {}
+        self._by_entry: dict[EntryId, set[FactId]] = defaultdict(set)
+        self._newest: dict[NodeId, int] = {}
+        self._snapshots: dict[FactClass, Snapshot | None] = dict.fromkeys(FactClass)
+        self._views: dict[EntryId, EntryView] = {}
+        self._membership = Membership(self._roots, ())
+
+    # -- adding ---------------------------------------------------------------------------------
+
+    def add(self, raw: bytes) -> Added:
+        """Verify one signed fact and take it in. Never raises: what is wrong is refused with a code."""
+        fact_id = FactId(hashlib.sha256(raw).digest())
+        if self.get(fact_id) is not None:
+            return Added(Outcome.KNOWN)
+        try:
+            fact = parse(raw, mesh=self.mesh)
+        except BadFact as error:
+            return Added(Outcome.REFUSED, code=error.code)
+        return self.add_fact(fact)
+
+    def add_fact(self, fact: Fact) -> Added:
+        """Take in a fact that was verified by `sync.facts.parse`."""
+        if self.get(fact.id) is not None:
+            return Added(Outcome.KNOWN)
+        author = fact.header.author
+        self._newest[author] = max(self._newest.get(author, 0), fact.header.timestamp)
+        if fact.header.kind in MEMBERSHIP_KINDS:
+            return self._add_membership(fact)
+        if not self._membership.is_known(author):
+            return self._let_wait(fact)
+        return self._admit(fact)
+
+    def _let_wait(self, fact: Fact) -> Added:
+        while len(self._waiting) >= MAX_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+        self._waiting[fact.id] = fact
+        return Added(Outcome.WAITING)
+
+    def _add_membership(self, fact: Fact) -> Added:
+        """Take in a fact that may change who is known, and let go those that waited for it."""
+        before = self._tombstoned()
+        self._waiting.pop(fact.id, None)
+        if not self._membership.is_known(fact.header.author):
+            return self._let_wait(fact)
+        admitted, dropped = [fact], list[FactId]()
+        self._keep(fact)
+        self._renew_membership()
+        progress = True
+        while progress:
+            progress = False
+            for waiting in list(self._waiting.values()):
+                if self._membership.is_known(waiting.header.author):
+                    del self._waiting[waiting.id]
+                    progress = True
+                    if waiting.header.kind in MEMBERSHIP_KINDS:
+                        self._keep(waiting)
+                        self._renew_membership()
+                        admitted.append(waiting)
+                    else:
+                        added = self._admit(waiting)
+                        admitted.extend(added.admitted)
+                        dropped.extend(added.dropped)
+        after = self._tombstoned()
+        for entry in after - before:
+            dropped.extend(self._void_entry(entry))
+        return Added(
+            Outcome.ADMITTED,
+            admitted=tuple(f for f in admitted if f.id not in dropped),
+            dropped=tuple(dropped),
+            revived=tuple(sorted(before - after)),
+        )
+
+    def _admit(self, fact: Fact) -> Added:
+        if is_void(fact, self.is_tombstoned):
+            return Added(Outcome.VOID)
+        dropped: list[FactId] = []
+        if fact.header.slot is not None:
+            place = (fact.header.author, fact.header.kind, fact.header.slot)
+            standing = self._slots.get(place)
+            if standing is not None:
+                if self._facts[FactClass.LIVE][standing].order > fact.order:
+                    return Added(Outcome.VOID)
+                self._drop(standing)
+                dropped.append(standing)
+            self._slots[place] = fact.id
+        self._keep(fact)
+        entry = fact.header.entry
+        if entry is not None and tombstone_counts(fact, self._membership, self.mesh):
+            dropped.extend(self._void_entry(entry))
+        return Added(Outcome.ADMITTED, admitted=(fact,), dropped=tuple(dropped))
+
+    def _keep(self, fact: Fact) -> None:
+        header = fact.header
+        self._facts[header.fact_class][fact.id] = fact
+        snapshot = self._snapshots[header.fact_class]
+        if snapshot is not None:
+            self._snapshots[header.fact_class] = None
+        if header.entry is not None:
+            self._by_entry[header.entry].add(fact.id)
+            self._views.pop(header.entry, None)
+
+    def _drop(self, fact_id: FactId) -> None:
+        fact = self._facts[FactClass.LIVE].pop(fact_id)
+        header = fact.header
+        self._snapshots[FactClass.LIVE] = None
+        if header.entry is not None:
+            self._by_entry[header.entry].discard(fact_id)
+            self._views.pop(header.entry, None)
+        if header.slot is not None:
+            place = (header.author, header.kind, header.slot)
+            if self._slots.get(place) == fact_id:
+                del self._slots[place]
+
+    def _void_entry(self, entry: EntryId) -> list[FactId]:
+        live = self._facts[FactClass.LIVE]
+        void = [fact_id for fact_id in self._by_entry[entry] if fact_id in live]
+        for fact_id in void:
+            self._drop(fact_id)
+        return void
+
+    def _renew_membership(self) -> None:
+        permanent = self._facts[FactClass.PERMANENT].values()
+        self._membership = Membership(
+            self._roots, (f for f in permanent if f.header.kind in MEMBERSHIP_KINDS)
+        )
+        self._views.clear()
+
+    def _tombstoned(self) -> set[EntryId]:
+        return {entry for entry in self._by_entry if self.is_tombstoned(entry)}
+
+    # -- the set --------------------------------------------------------------------------------
+
+    def get(self, fact_id: FactId) -> Fact | None:
+        """Return an admitted fact by its id."""
+        for facts in self._facts.values():
+            if fact_id in facts:
+                return facts[fact_id]
+        return None
+
+    def facts(self, fact_class: FactClass) -> Mapping[FactId, Fact]:
+        """Return the admitted facts of a class."""
+        return self._facts[fact_class]
+
+    def snapshot(self, fact_class: FactClass) -> Snapshot:
+        """Return the admitted facts of a class as an immutable set to reconcile."""
+        snapshot = self._snapshots[fact_class]
+        if snapshot is None:
+            snapshot = Snapshot(fact.order for fact in self._facts[fact_class].values())
+            self._snapshots[fact_class] = snapshot
+        return snapshot
+
+    def newest_of(self, author: NodeId) -> int:
+        """Return the greatest timestamp ever seen of an author, 0 if none; void facts count."""
+        return self._newest.get(author, 0)
+
+    # -- what it means --------------------------------------------------------------------------
+
+    @property
+    def membership(self) -> Membership:
+        """Who may say what."""
+        return self._membership
+
+    def is_tombstoned(self, entry: EntryId) -> bool:
+        """Say whether a tombstone with effect is here for this entry."""
+        permanent = self._facts[FactClass.PERMANENT]
+        return any(
+            tombstone_counts(permanent[fact_id], self._membership, self.mesh)
+            for fact_id in self._by_entry.get(entry, ())
+            if fact_id in permanent
+        )
+
+    def entry(self, entry: EntryId) -> EntryView:
+        """Return what the facts about one entry mean; an unknown entry has the state UNKNOWN."""
+        view = self._views.get(entry)
+        if view is None:
+            here = [fact for fact_id in self._by_entry.get(entry, ()) if (fact := self.get(fact_id))]
+            view = view_of(entry, here, self._membership, self.mesh)
+            if entry in self._by_entry:
+                self._views[entry] = view
+        return view
+
+    def entries(self) -> Iterator[EntryView]:
+        """Yield every entry that any fact is about."""
+        for entry in list(self._by_entry):
+            if self._by_entry[entry]:
+                yield self.entry(entry)
+
+    def devices(self) -> dict[bytes, Device]:
+        """Return the devices that may log in, by device id. One revocation ends a device for ever."""
+        devices: dict[bytes, Device] = {}
+        ended: set[bytes] = set()
+        for fact in sorted(self._of_kind(Device.KIND), key=lambda f: f.order):
+            body = fact.body
+            if isinstance(body, Device) and self._membership.counts(fact, Role.ENROL):
+                devices[body.device] = body
+                if body.revokes:
+                    ended.add(body.device)
+        return {device: body for device, body in devices.items() if device not in ended}
+
+    def destinations(self) -> dict[str, DestinationBody]:
+        """Return the destinations by name; what another one supersedes is left out, the newest counts."""
+        counting = [
+            (fact, fact.body)
+            for fact in sorted(self._of_kind(DestinationBody.KIND), key=lambda f: f.order)
+            if isinstance(fact.body, DestinationBody) and self._membership.counts(fact, Role.ADMIT)
+        ]
+        superseded = {old for _, body in counting for old in body.supersedes}
+        return {body.name: body for fact, body in counting if fact.id not in superseded}
+
+    def reports(self) -> dict[NodeId, Fact]:
+        """Return each node's standing report."""
+        live = self._facts[FactClass.LIVE]
+        return {
+            author: live[fact_id] for (author, kind, _), fact_id in self._slots.items() if kind == Report.KIND
+        }
+
+    def _of_kind(self, kind: str) -> Iterator[Fact]:
+        return (f for f in self._facts[FactClass.PERMANENT].values() if f.header.kind == kind)

@@ -1,0 +1,91 @@
+"""Retention: which blobs may leave a node's disk.
+
+Blobs are kept while anyone can name a reason, after the retention constraints of the Bundle
+Protocol (RFC 9171 §5). Pure: ages are measured by the caller, from when this node saw things.
+"""
+
+from collections.abc import Set
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sync.entries import EntryView
+from sync.lifecycle import ENDED, EntryState
+
+DEFAULT_HOLD_MS = 72 * 3_600_000
+
+
+class KeepReason(StrEnum):
+    """Why an entry's blobs stay here."""
+
+    NOT_ENDED = "not-ended"  # no tombstone with effect
+    FROZEN = "frozen"  # a critical fact that this version does not understand
+    RECALLED = "recalled"  # the destination lost it, and its successor is not announced yet
+    HOLD = "hold"  # delivered, but the origin waits in case the destination loses it
+    NOT_MIXED = "not-mixed"  # no completed reconciliation since the hold was over
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What this node has lived through since the tombstone became durable here.
+
+    `ended_ms`: its age here. `mixed_after_hold`: a reconciliation was completed after the hold.
+    `disk_pressed`: the disk reserve is touched, to which the hold yields.
+    """
+
+    ended_ms: int
+    mixed_after_hold: bool
+    disk_pressed: bool = False
+
+
+def reasons_to_keep(
+    view: EntryView, *, is_origin: bool, since: Since | None, hold_ms: int, successor_known: bool = False
+) -> frozenset[KeepReason]:
+    """List the reasons to keep an entry's blobs; an empty set means that they may go.
+
+    Args:
+        view: what the facts say.
+        is_origin: whether this node took the study in.
+        since: None if this node has not yet noted the tombstone durably.
+        hold_ms: how long the origin keeps a delivered study, in milliseconds of its own life.
+        successor_known: for a recalled entry, whether the entry that takes over is announced.
+    """
+    reasons: set[KeepReason] = set()
+    if view.frozen:
+        reasons.add(KeepReason.FROZEN)
+    if view.state is EntryState.RECALLED:
+        if not successor_known:
+            reasons.add(KeepReason.RECALLED)
+    elif view.state not in ENDED or since is None:
+        reasons.add(KeepReason.NOT_ENDED)
+    elif is_origin and not since.disk_pressed:
+        if since.ended_ms < hold_ms:
+            reasons.add(KeepReason.HOLD)
+        elif hold_ms > 0 and not since.mixed_after_hold:
+            reasons.add(KeepReason.NOT_MIXED)
+    return frozenset(reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Custodian:
+    """Another node that holds an entry. `answers_now`: it said so in this meeting, verified."""
+
+    node: bytes
+    forwards: bool
+    answers_now: bool
+
+
+def may_evict(*, is_origin: bool, complete: bool, others: Set[Custodian]) -> bool:
+    """Say whether a copy of an entry that has not ended may go to make room.
+
+    The origin's never; a partial copy always. A complete one only while a forwarder answers now
+    that it holds the entry and another custodian is known, or two other custodians answer now.
+    What a third party says about a copy counts for nothing.
+    """
+    if is_origin:
+        return False
+    if not complete:
+        return True
+    answering = [c for c in others if c.answers_now]
+    if any(c.forwards for c in answering) and len(others) >= 2:
+        return True
+    return len(answering) >= 2
