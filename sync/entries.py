@@ -41,6 +41,7 @@ class EntryView:
     `holders` are nodes other than the origin that say they hold every blob, and are trusted to say so.
     `waits_for_person`: its author was revoked, and nobody has decided to deliver it yet.
     `frozen`: a fact that this version does not understand forbids erasing it.
+    `origin_holds`: the origin has not said that it lost its copy.
     """
 
     entry: EntryId
@@ -55,6 +56,12 @@ class EntryView:
     recall: Fact | None
     waits_for_person: bool
     frozen: bool
+    origin_holds: bool
+
+    @property
+    def copies(self) -> int:
+        """How many nodes say that they hold it whole, the origin among them."""
+        return len(self.holders) + (self.study is not None and self.origin_holds)
 
     @property
     def announced(self) -> Study | None:
@@ -166,6 +173,9 @@ def view_of(entry: EntryId, facts: Iterable[Fact], membership: Membership, mesh:
         waits_for_person=study is not None
         and membership.is_revoked(study.header.author)
         and not any(isinstance(f.body, Decision) and f.body.decision == "retry" for f in decisions),
+        origin_holds=not any(
+            isinstance(f.body, Custody) and not f.body.holds and f.header.author == origin for f in here
+        ),
         frozen=any(f.header.critical and f.header.kind not in BODIES for f in here),
     )
 

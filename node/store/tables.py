@@ -5,8 +5,92 @@ beside this one and turned back there; nothing above `node.store` sees a row. Co
 and `bytes`; enumerations are stored by value; what belongs to a patient is stored sealed or not at all.
 """
 
-from sqlmodel import SQLModel
+from sqlmodel import Field, SQLModel
 
 
 class Row(SQLModel):
     """Base of all rows; its metadata is what `node.store.database` creates on opening."""
+
+
+class FactRow(Row, table=True):
+    """A signed fact, as it came. `node.store.factlog` keeps them; the header is in the bytes."""
+
+    __tablename__ = "fact"
+
+    id: bytes = Field(primary_key=True)
+    membership: bool = Field(index=True)  # read first, so that authors are known before what they say
+    raw: bytes
+    seen_ms: int  # this node's life clock when it came
+
+
+class EntryRow(Row, table=True):
+    """What this node has of an entry. `node.store.queue` keeps them.
+
+    All times are of this node's life clock, in milliseconds.
+    """
+
+    __tablename__ = "entry"
+
+    id: bytes = Field(primary_key=True)
+    study: bytes  # the signed study fact: announced again should its tombstone lose its standing
+    origin: bool  # this node took the study in
+    seen_ms: int
+    complete: bool = False  # every blob is here, verified
+    ended_ms: int | None = None  # when its tombstone became durable here
+    mixed: bool = False  # a reconciliation was completed after the hold
+    erasing: bool = False  # intent: set before the first blob goes
+    erased: bool = False
+    failures: int = 0
+    setback: str | None = None
+    try_at_ms: int = 0
+
+
+class EntryBlobRow(Row, table=True):
+    """A blob that an entry's manifest lists, in the order of the stream."""
+
+    __tablename__ = "entry_blob"
+
+    entry: bytes = Field(primary_key=True)
+    position: int = Field(primary_key=True)
+    blob: bytes = Field(index=True)
+    size: int
+
+
+class ProofRow(Row, table=True):
+    """An instance, by its place in the sealed index, that the destination was shown to hold."""
+
+    __tablename__ = "proof"
+
+    entry: bytes = Field(primary_key=True)
+    position: int = Field(primary_key=True)
+    outcome: str
+    evidence: str | None = None
+
+
+class ReceiptRow(Row, table=True):
+    """The per-instance receipt of a delivery: levels by place in the index, without UIDs."""
+
+    __tablename__ = "receipt"
+
+    entry: bytes = Field(primary_key=True)
+    receipt: bytes
+
+
+class NoteRow(Row, table=True):
+    """A small thing that this node remembers, by name."""
+
+    __tablename__ = "note"
+
+    name: str = Field(primary_key=True)
+    value: bytes
+
+
+class PeerRow(Row, table=True):
+    """An address at which another node was typed in or met."""
+
+    __tablename__ = "peer"
+
+    address: str = Field(primary_key=True)  # "host:port"
+    node: bytes | None = None
+    typed: bool = False
+    met_ms: int | None = None  # life clock of the last completed meeting

@@ -1,0 +1,77 @@
+"""Small things that a node remembers by name, and where its peers may be reached."""
+
+from dataclasses import dataclass
+
+from sqlmodel import col, select
+
+from node.store.database import Database
+from node.store.tables import NoteRow, PeerRow
+from sync.ids import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPeer:
+    """Where another node may be reached. `met_ms`: life clock of the last completed meeting."""
+
+    address: str
+    node: NodeId | None
+    typed: bool
+    met_ms: int | None
+
+
+class Notes:
+    """Named values and known peers. Safe to call from many threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def number(self, name: str) -> int:
+        """Return a remembered number, 0 if there is none."""
+        with self._database.read() as session:
+            row = session.get(NoteRow, name)
+            return 0 if row is None else int.from_bytes(row.value)
+
+    def set_numbers(self, **values: int) -> None:
+        """Remember numbers, durably and together."""
+        with self._database.write() as session:
+            for name, value in values.items():
+                session.merge(NoteRow(name=name, value=value.to_bytes(8)))
+
+    def peers(self) -> list[KnownPeer]:
+        """Return all known peers, the last met first."""
+        with self._database.read() as session:
+            rows = session.exec(select(PeerRow).order_by(col(PeerRow.met_ms).desc()))
+            return [
+                KnownPeer(
+                    address=row.address,
+                    node=None if row.node is None else NodeId(row.node),
+                    typed=row.typed,
+                    met_ms=row.met_ms,
+                )
+                for row in rows
+            ]
+
+    def add_peer(self, address: str, *, typed: bool = True) -> None:
+        """Remember an address."""
+        with self._database.write() as session:
+            row = session.get(PeerRow, address)
+            if row is None:
+                session.add(PeerRow(address=address, typed=typed))
+            elif typed and not row.typed:
+                row.typed = True
+                session.add(row)
+
+    def remove_peer(self, address: str) -> bool:
+        """Forget an address; say whether it was known."""
+        with self._database.write() as session:
+            row = session.get(PeerRow, address)
+            if row is not None:
+                session.delete(row)
+            return row is not None
+
+    def note_met(self, address: str, node: NodeId, *, at_ms: int) -> None:
+        """Note a completed meeting at an address."""
+        with self._database.write() as session:
+            row = session.get(PeerRow, address) or PeerRow(address=address)
+            row.node, row.met_ms = node, at_ms
+            session.add(row)
