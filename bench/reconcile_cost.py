@@ -1,8 +1,8 @@
 """Measure what reconciliation costs: bytes, round trips and processor time.
 
 Run it from the root of the repository: `python bench/reconcile_cost.py [--frame-limit BYTES]`.
-The budget is checked at the end and told by the exit status: one new fact, among 100,000 or fewer, takes at
-most 2.5 kB, 3 round trips and 100 ms of processor time of both sides together, building snapshots not counted.
+The budget is checked at the end and told by the exit status: one new fact, among 100,000 or fewer, takes
+at most 2.5 kB, 3 round trips and 100 ms of processor time (both sides together, snapshots not counted).
 """
 
 import argparse
