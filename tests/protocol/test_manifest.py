@@ -145,8 +145,8 @@ def test_any_index_comes_back(sizes: list[int], texts: dict[str, Any]) -> None:
 
 
 def test_an_index_of_many_instances_takes_several_segments() -> None:
-    """A perfusion CT of 20,000 slices fits."""
-    count = 20_000
+    """A perfusion CT of 30,000 slices fits."""
+    count = 30_000
     index = StudyIndex(
         "2.25.5", tuple(replace(instance(n % 200, n, 1), uid=f"2.25.{n:039}") for n in range(count)), {}
     )
