@@ -11,6 +11,8 @@ NodeError
   StoreDamaged             a file of the store is not what its name says
     BlobMissing            a blob is not in this store
   StoreTooNew              a newer version of the program wrote the database; update this one
+  PeerUnreachable          nobody answers at a peer's address, or the line was cut; the schedule comes back
+  PeerRefused              a peer answered with an error
   WrongOffset              a part does not go on where the last one ended; ask for the offset
   Refused                  a request that is wrong; the sender must change it
 """
@@ -64,6 +66,23 @@ class StoreTooNew(NodeError):
     """A newer version of the program wrote the database."""
 
     code = "store-too-new"
+
+
+class PeerUnreachable(NodeError):
+    """Nobody answers at a peer's address, or the line was cut."""
+
+    code = "peer-unreachable"
+    retry = True
+
+
+class PeerRefused(NodeError):
+    """A peer answered with an error; `peer_code` is its stable code."""
+
+    code = "peer-refused"
+
+    def __init__(self, detail: str, peer_code: str = "") -> None:
+        super().__init__(detail)
+        self.peer_code = peer_code
 
 
 class WrongOffset(NodeError):

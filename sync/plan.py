@@ -7,7 +7,10 @@ Urgent studies first, then those that have waited longest as seen here, then the
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sync.ids import BlobId, EntryId
+from sync.bodies import Role
+from sync.entries import EntryView
+from sync.ids import BlobId, EntryId, NodeId
+from sync.lifecycle import ENDED
 
 COPIES_FLOOR = 4  # the origin and three more; beyond it copies go into free space only
 
@@ -29,6 +32,25 @@ class Room:
 
     quota_left: int
     free_above_reserve: int
+
+
+def is_on_its_way(view: EntryView) -> bool:
+    """Say whether an entry is announced and has not ended: only then do its blobs travel."""
+    return view.study is not None and view.tombstone is None and view.state not in ENDED
+
+
+def fetchable(view: EntryView, *, peer: NodeId) -> bool:
+    """Say whether a peer is known to hold an entry that is on its way."""
+    if not is_on_its_way(view):
+        return False
+    return peer in view.holders or (peer == view.origin and view.origin_holds)
+
+
+def offerable(view: EntryView, *, peer: NodeId, roles: frozenset[str]) -> bool:
+    """Say whether a peer with these roles should be asked what it lacks of an entry."""
+    if not is_on_its_way(view) or not roles & {Role.CARRY, Role.FORWARD}:
+        return False
+    return peer not in view.holders and not (peer == view.origin and view.origin_holds)
 
 
 def in_order(wanted: Iterable[Wanted]) -> list[Wanted]:

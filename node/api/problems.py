@@ -32,6 +32,7 @@ STATUS: dict[str, int] = {
     "not-yours": 403,
     "not-a-member": 403,
     "not-found": 404,
+    "blob-missing": 404,
     "submission-unknown": 404,
     "upload-unknown": 404,
     "study-unknown": 404,

@@ -24,7 +24,6 @@ class QueueEntry:
     seen_ms: int
     complete: bool
     ended_ms: int | None
-    mixed: bool
     erasing: bool
     erased: bool
     failures: int
@@ -75,12 +74,7 @@ class Queue:
 
     def set_ended(self, entry: EntryId, *, at_ms: int | None) -> None:
         """Note when an entry's tombstone became durable here, or that it lost its standing."""
-        self._update(entry, ended_ms=at_ms, mixed=False)
-
-    def set_mixed(self, entries: Iterable[EntryId]) -> None:
-        """Note that a reconciliation was completed after these entries' hold."""
-        with self._database.write() as session:
-            session.exec(update(EntryRow).where(col(EntryRow.id).in_(list(entries))).values(mixed=True))
+        self._update(entry, ended_ms=at_ms)
 
     def set_complete(self, session: Session, entry: EntryId, *, complete: bool) -> None:
         """Note, within a transaction, whether every blob of an entry is here and verified."""
@@ -195,7 +189,6 @@ def _value(row: EntryRow) -> QueueEntry:
         seen_ms=row.seen_ms,
         complete=row.complete,
         ended_ms=row.ended_ms,
-        mixed=row.mixed,
         erasing=row.erasing,
         erased=row.erased,
         failures=row.failures,

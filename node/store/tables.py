@@ -37,7 +37,6 @@ class EntryRow(Row, table=True):
     seen_ms: int
     complete: bool = False  # every blob is here, verified
     ended_ms: int | None = None  # when its tombstone became durable here
-    mixed: bool = False  # a reconciliation was completed after the hold
     erasing: bool = False  # intent: set before the first blob goes
     erased: bool = False
     failures: int = 0

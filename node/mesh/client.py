@@ -1,0 +1,120 @@
+"""The line to one peer: the requests of docs/protocol.md §5 over httpx and mutual TLS.
+
+What a meeting does with them stands in `node.mesh.meeting`. No proxies, no redirects; every call has a
+timeout for silence, none for its length.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+
+from node.errors import PeerRefused, PeerUnreachable
+from node.mesh import tls, wire
+from sync import cbor
+from sync.ids import BlobId, EntryId, NodeId
+
+_TIMEOUT = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
+IN_FLIGHT = 4
+
+
+class PeerClient:
+    """The connection to one peer, open for one meeting."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        identity: tls.Identity,
+        mesh_ca: Sequence[bytes],
+        expected: NodeId | None = None,
+    ) -> None:
+        self._http = httpx.Client(
+            base_url=f"https://{address}/mesh/v1",
+            verify=tls.client_context(identity, mesh_ca, expected=expected),
+            timeout=_TIMEOUT,
+            trust_env=False,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT),
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> "PeerClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def hello(self, said: wire.Hello) -> wire.Hello:
+        """Say hello and return the peer's answer."""
+        return wire.decode_hello(self._post("/hello", said.encode()))
+
+    def reconcile(self, name: str, message: bytes, token: str | None) -> tuple[str, bytes]:
+        """Send a reconcile message; return the peer's snapshot and its answer."""
+        headers = {} if token is None else {wire.SNAPSHOT_HEADER: token}
+        with _plain_errors():
+            answer = self._http.post(f"/reconcile/{name}", content=message, headers=headers)
+            _check(answer)
+        return answer.headers.get(wire.SNAPSHOT_HEADER, ""), answer.content
+
+    def get_facts(self, ids: Sequence[bytes]) -> list[bytes]:
+        """Fetch signed facts by their ids; the peer may send fewer."""
+        return wire.decode_facts(self._post("/facts/get", cbor.encode(list(ids))))
+
+    def send_facts(self, raws: Sequence[bytes]) -> int:
+        """Send signed facts; return how many the peer refused."""
+        refused = wire.decode_map(self._post("/facts", cbor.encode(list(raws)))).get("refused")
+        return len(refused) if isinstance(refused, list) else 0
+
+    def lack(self, entries: Sequence[EntryId]) -> dict[EntryId, wire.Lack]:
+        """Ask what the peer lacks of these entries and wants."""
+        return wire.decode_lacks(self._post("/lack", cbor.encode(list(entries))))
+
+    def get_blob(self, blob: BlobId, offset: int) -> Iterator[bytes]:
+        """Fetch a blob from `offset` on, in pieces."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        with _plain_errors(), self._http.stream("GET", f"/blobs/{blob.hex()}", headers=headers) as answer:
+            if answer.status_code not in (200, 206):
+                answer.read()
+            _check(answer)
+            if offset and answer.status_code != 206:
+                raise PeerRefused("the peer does not know ranges")
+            yield from answer.iter_bytes(1024 * 1024)
+
+    def put_blob(self, blob: BlobId, offset: int, data: bytes, total: int) -> None:
+        """Send a blob's octets from `offset` on."""
+        headers = {"Content-Range": f"bytes {offset}-{total - 1}/{total}"} if offset else {}
+        with _plain_errors():
+            _check(self._http.put(f"/blobs/{blob.hex()}", content=data, headers=headers))
+
+    def _post(self, path: str, body: bytes) -> bytes:
+        with _plain_errors():
+            answer = self._http.post(path, content=body, headers={"Content-Type": wire.CBOR_TYPE})
+            _check(answer)
+        return answer.content
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn httpx's errors into the node's; theirs quote addresses."""
+    try:
+        yield
+    except (httpx.TransportError, httpx.StreamError, tls.WrongNode):
+        raise PeerUnreachable("the peer does not answer, or the line was cut") from None
+
+
+def _check(answer: httpx.Response) -> None:
+    """Raise what an answer's problem says (RFC 9457)."""
+    if answer.is_success:
+        return
+    code = ""
+    try:
+        said = answer.json()
+        if isinstance(said, dict):
+            code = str(said.get("code", ""))[:40]
+    except ValueError:
+        pass
+    raise PeerRefused(f"the peer answered {answer.status_code}", code)

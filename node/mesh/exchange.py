@@ -1,0 +1,274 @@
+"""What one end of a meeting answers the other: facts, what is lacking, blobs in and out.
+
+The mesh server calls it for requests that come in; `node.mesh.client` uses the same rules for what it
+fetches and offers. What is decided here is decided by `sync`; this module asks it with what is on disk.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import IntEnum
+from secrets import token_hex
+
+from node.clock import Clock
+from node.config import Settings
+from node.errors import BlobMissing, Refused
+from node.mesh.wire import FACTS_BATCH_BYTES, FRAME_LIMIT, MAX_BLOB, MAX_IDS, Hello, Lack
+from node.store.holdings import Holdings
+from node.store.queue import QueueEntry
+from sync.bodies import Role
+from sync.entries import EntryView
+from sync.errors import BadManifest
+from sync.facts import FactClass
+from sync.ids import BlobId, EntryId, FactId, NodeId, short
+from sync.ledger import Added, Outcome
+from sync.plan import Room, Wanted, accepts, is_on_its_way
+from sync.reconcile import Reconciler, Snapshot
+
+log = logging.getLogger(__name__)
+GB = 1_000_000_000
+_SNAPSHOTS_KEPT = 32
+_REMEMBERED_BAD = 10_000
+
+
+class Access(IntEnum):
+    """What a peer may be given: the permanent facts only, or everything that travels."""
+
+    PERMANENT = 1
+    ALL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of facts that a peer sent."""
+
+    admitted: int
+    known: int
+    waiting: int
+    refused: tuple[tuple[int, str], ...]
+
+
+class Exchange:
+    """This node's end of all its meetings. Safe to call from many threads."""
+
+    def __init__(self, holdings: Holdings, settings: Settings, clock: Clock, *, version: str) -> None:
+        self.holdings = holdings
+        self._settings = settings
+        self._clock = clock
+        self._version = version
+        self._snapshots: OrderedDict[str, tuple[FactClass, Snapshot]] = OrderedDict()
+        self._bad: OrderedDict[tuple[NodeId, BlobId], None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node's id."""
+        return self.holdings.facts.node_id
+
+    def access_of(self, peer: NodeId) -> Access:
+        """Say what a peer may be given; asked anew on every request.
+
+        A revoked or expired node, and one whose admission has not been heard of yet, gets the
+        permanent facts: it learns of its revocation, and we of its admission.
+        """
+        now = self._clock.now_ms()
+        trusted = self.holdings.facts.ask(lambda ledger: ledger.membership.may_receive(peer, now_ms=now))
+        return Access.ALL if trusted else Access.PERMANENT
+
+    # -- facts ----------------------------------------------------------------------------------
+
+    def hello(self) -> Hello:
+        """Return what this node says first."""
+        permanent, live = self.holdings.facts.ask(
+            lambda ledger: (
+                ledger.snapshot(FactClass.PERMANENT).root_fingerprint(),
+                ledger.snapshot(FactClass.LIVE).root_fingerprint(),
+            )
+        )
+        return Hello(self.node_id, permanent, live, self._room().free_above_reserve, self._version)
+
+    def snapshot(self, fact_class: FactClass) -> Snapshot:
+        """Return the facts of a class at this moment."""
+        return self.holdings.facts.ask(lambda ledger: ledger.snapshot(fact_class))
+
+    def respond(self, fact_class: FactClass, token: str | None, message: bytes) -> tuple[str, bytes]:
+        """Answer a reconcile message over the snapshot that `token` names, or a new one."""
+        with self._lock:
+            named = None if token is None else self._snapshots.get(token)
+        if token is None or named is None or named[0] is not fact_class:
+            token, named = token_hex(8), (fact_class, self.snapshot(fact_class))
+            with self._lock:
+                self._snapshots[token] = named
+                while len(self._snapshots) > _SNAPSHOTS_KEPT:
+                    self._snapshots.popitem(last=False)
+        return token, Reconciler(named[1], FRAME_LIMIT).respond(message)
+
+    def facts_for(self, ids: list[bytes], access: Access) -> list[bytes]:
+        """Return the signed facts of these ids that the peer may have, up to about 1 MiB of them."""
+
+        def allowed(fact_id: FactId) -> bytes | None:
+            fact = self.holdings.facts.ledger.get(fact_id)
+            if fact is None or (fact.header.fact_class is FactClass.LIVE and access is not Access.ALL):
+                return None
+            return fact.raw
+
+        found = self.holdings.facts.ask(lambda _: [allowed(FactId(one)) for one in ids])
+        batch: list[bytes] = []
+        size = 0
+        for raw in found:
+            if raw is not None and size < FACTS_BATCH_BYTES:
+                batch.append(raw)
+                size += len(raw)
+        return batch
+
+    def take_facts(self, raws: list[bytes]) -> Delivered:
+        """Take in facts that a peer sent; each is judged by its own signature, whoever brought it."""
+        answers: list[Added] = self.holdings.facts.add_many(raws)
+        outcomes = [answer.outcome for answer in answers]
+        return Delivered(
+            admitted=outcomes.count(Outcome.ADMITTED),
+            known=outcomes.count(Outcome.KNOWN) + outcomes.count(Outcome.VOID),
+            waiting=outcomes.count(Outcome.WAITING),
+            refused=tuple(
+                (at, answer.code or "refused")
+                for at, answer in enumerate(answers)
+                if answer.outcome is Outcome.REFUSED
+            ),
+        )
+
+    # -- blobs ----------------------------------------------------------------------------------
+
+    def lacks(self, entries: list[bytes]) -> dict[EntryId, Lack | None]:
+        """Say what this node lacks of each entry; None for what it does not want."""
+        return {EntryId(entry): self.lack(EntryId(entry)) for entry in entries[:MAX_IDS]}
+
+    def lack(self, entry: EntryId) -> Lack | None:
+        """Say what this node lacks of an entry, or None if it does not want it."""
+        held = self.holdings.queue.get(entry)
+        if held is None or held.erasing or held.erased:
+            return None
+        view = self.holdings.view(entry)
+        if not is_on_its_way(view):
+            return None
+        if not self.holdings.has_manifest(entry):
+            size = view.announced.size if view.announced else 0
+            return Lack(True, ()) if self._accepts(held, view, size) else None
+        missing = self.holdings.missing(entry)
+        if not missing:
+            self.holdings.check_complete(entry)
+            return None
+        partial = self.holdings.blobs.partial_size
+        octets = sum(size for _, size in missing)
+        if not self._accepts(held, view, octets):
+            return None
+        return Lack(False, tuple((blob, min(partial(blob), size)) for blob, size in missing))
+
+    def wanted(self, held: QueueEntry, view: EntryView, missing: int) -> Wanted:
+        """Say how much an entry is wanted, as `sync.plan` weighs it."""
+        return Wanted(
+            entry=held.entry,
+            urgent=view.urgent,
+            waiting_since=held.seen_ms,
+            missing=missing,
+            copies=view.copies,
+        )
+
+    def accepts(self, held: QueueEntry, view: EntryView, missing: int) -> bool:
+        """Say whether this node has room for the rest of an entry, and the role to take it."""
+        return self._accepts(held, view, missing)
+
+    def put_blob(self, blob: BlobId, offset: int, data: bytes, total: int) -> bool:
+        """Take in (a part of) a blob that some entry here lacks; say whether it is whole and durable now.
+
+        Raises:
+            Refused: nobody asked for it (`not-wanted`), or it is too large (`too-large`).
+            WrongOffset: the part does not begin where the last one ended.
+            BadBlob: it is whole, and not what its name says; it was dropped.
+            DiskFull: nothing was taken.
+        """
+        entry = self._wanting(blob, total)
+        blobs = self.holdings.blobs
+        if blobs.has(blob):
+            return True
+        whole = data if offset == 0 and len(data) == total else None
+        if whole is None and blobs.append_partial(blob, offset, data) < total:
+            return False
+        if blob == BlobId(entry):
+            self._take_manifest(entry, whole)
+        elif whole is not None:
+            blobs.put_verified(blob, whole)
+        else:
+            blobs.finish_partial(blob)
+        return True
+
+    def _take_manifest(self, entry: EntryId, whole: bytes | None) -> None:
+        """Keep a manifest that came at once, or whose last part has just come."""
+        blob = BlobId(entry)
+        if whole is not None:
+            self.holdings.take_manifest(entry, whole)
+            return
+        self.holdings.blobs.finish_partial(blob)
+        try:
+            self.holdings.take_manifest(entry, self.holdings.blobs.get(blob))
+        except BadManifest:
+            self.holdings.blobs.delete(blob)
+            raise
+
+    def after_blob(self, blob: BlobId) -> None:
+        """See whether a blob that just came made an entry whole."""
+        for entry in self.holdings.queue.entries_with(blob):
+            self.holdings.check_complete(entry)
+
+    def keep_part(self, blob: BlobId, offset: int, data: bytes, total: int) -> None:
+        """Keep what came of a blob before the line was cut, so that it goes on from there."""
+        if data and len(data) < total:
+            self._wanting(blob, total)
+            self.holdings.blobs.append_partial(blob, offset, data)
+
+    def read_blob(self, blob: BlobId, offset: int, length: int) -> bytes:
+        """Return a part of a blob that belongs to an entry on its way.
+
+        Raises:
+            BlobMissing: it is not here, or not to be given.
+        """
+        entries = self.holdings.queue.entries_with(blob)
+        if not any(is_on_its_way(self.holdings.view(entry)) for entry in entries):
+            raise BlobMissing("not here")
+        return self.holdings.blobs.read(blob, offset, length)
+
+    def note_bad(self, peer: NodeId, blob: BlobId) -> None:
+        """Remember that a peer sent something else under a blob's name; it is not asked for it again."""
+        with self._lock:
+            self._bad[(peer, blob)] = None
+            while len(self._bad) > _REMEMBERED_BAD:
+                self._bad.popitem(last=False)
+        log.warning("bad blob peer=%s blob=%s", short(peer), short(blob))
+
+    def is_bad(self, peer: NodeId, blob: BlobId) -> bool:
+        """Say whether this peer sent something else under that name before."""
+        with self._lock:
+            return (peer, blob) in self._bad
+
+    def _wanting(self, blob: BlobId, total: int) -> EntryId:
+        if total > MAX_BLOB:
+            raise Refused("too-large", "larger than any blob")
+        for entry in [*self.holdings.queue.entries_with(blob), EntryId(blob)]:
+            held = self.holdings.queue.get(entry)
+            if held is not None and not held.erasing and is_on_its_way(self.holdings.view(entry)):
+                return entry
+        raise Refused("not-wanted", "no entry here lacks this blob")
+
+    def _accepts(self, held: QueueEntry, view: EntryView, missing: int) -> bool:
+        roles = self.holdings.facts.ask(lambda ledger: ledger.membership.roles(self.node_id))
+        if held.origin:
+            return True  # its own study, damaged here: repaired from whoever has it
+        if not roles & {Role.CARRY, Role.FORWARD}:
+            return False
+        return accepts(self.wanted(held, view, missing), self._room(), can_open=Role.FORWARD in roles)
+
+    def _room(self) -> Room:
+        settings = self._settings
+        free = self.holdings.blobs.free_bytes() - int(settings.reserve_gb * GB)
+        quota = int(settings.quota_gb * GB) - self.holdings.queue.bytes_held()
+        return Room(quota_left=max(quota, 0), free_above_reserve=max(free, 0))

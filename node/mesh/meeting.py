@@ -1,0 +1,274 @@
+"""One meeting of two nodes, from the side that opened it (DESIGN §7, docs/protocol.md §5).
+
+Hello, permanent facts, live facts, blobs both ways, and facts again for what the blobs changed. A meeting
+may be cut at any moment: what arrived stays, what did not comes next time. What to move, and in which
+order, says `sync.plan`.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from node.errors import DiskFull, PeerRefused, PeerUnreachable, WrongOffset
+from node.mesh import wire
+from node.mesh.client import IN_FLIGHT, PeerClient
+from node.mesh.exchange import Access, Exchange
+from node.store.queue import QueueEntry
+from sync.entries import EntryView
+from sync.errors import BadBlob, BadManifest
+from sync.facts import FactClass
+from sync.ids import BlobId, EntryId, FactId, NodeId, short
+from sync.plan import blobs_to_move, fetchable, in_order, offerable
+from sync.reconcile import Reconciler
+
+log = logging.getLogger(__name__)
+_MAX_ROUNDS = 400
+_NAMES = {FactClass.PERMANENT: "permanent", FactClass.LIVE: "live"}
+
+
+@dataclass(slots=True)
+class Meeting:
+    """What one meeting moved. `done`: it went through to the end, facts and blobs."""
+
+    peer: NodeId
+    facts_in: int = 0
+    facts_out: int = 0
+    blobs_in: int = 0
+    blobs_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    refused: int = 0
+    done: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(self, **more: int) -> None:
+        """Add to the counts."""
+        with self.lock:
+            for name, value in more.items():
+                setattr(self, name, getattr(self, name) + value)
+
+
+def meet(client: PeerClient, exchange: Exchange) -> Meeting:
+    """Hold one meeting over an open line.
+
+    Raises:
+        PeerUnreachable: nobody answers, or the line was cut; what had arrived stays.
+        PeerRefused: the peer answered with an error.
+    """
+    meeting = _Meet(client, exchange).hold()
+    log.info(
+        "meeting held peer=%s facts=%d blobs=%d bytes=%d refused=%d",
+        short(meeting.peer),
+        meeting.facts_in + meeting.facts_out,
+        meeting.blobs_in + meeting.blobs_out,
+        meeting.bytes_in + meeting.bytes_out,
+        meeting.refused,
+    )
+    return meeting
+
+
+class _Meet:
+    """The steps of one meeting."""
+
+    def __init__(self, client: PeerClient, exchange: Exchange) -> None:
+        self._client = client
+        self._exchange = exchange
+        self._holdings = exchange.holdings
+
+    def hold(self) -> Meeting:
+        mine = self._exchange.hello()
+        theirs = self._client.hello(mine)
+        self._peer = theirs.node
+        self._meeting = Meeting(theirs.node)
+        if self._peer == self._exchange.node_id:
+            raise PeerRefused("this address is this node's own", "own-address")
+        try:
+            self._mix(mine, theirs)
+            if self._exchange.access_of(self._peer) is Access.ALL and self._move_blobs():
+                mine = self._exchange.hello()
+                self._mix(mine, self._client.hello(mine))
+        except PeerRefused as error:
+            if error.peer_code != "not-a-member":
+                raise
+            log.warning("not trusted by peer=%s", short(self._peer))
+            return self._meeting
+        self._meeting.done = True
+        return self._meeting
+
+    # -- facts ----------------------------------------------------------------------------------
+
+    def _mix(self, mine: wire.Hello, theirs: wire.Hello) -> None:
+        """Make both sets of facts equal: the permanent ones first, applied, then the live ones."""
+        changed = mine.permanent != theirs.permanent
+        if changed:
+            self._reconcile(FactClass.PERMANENT)
+        if self._exchange.access_of(self._peer) is Access.ALL and (changed or mine.live != theirs.live):
+            self._reconcile(FactClass.LIVE)
+
+    def _reconcile(self, fact_class: FactClass) -> None:
+        reconciler = Reconciler(self._exchange.snapshot(fact_class), wire.FRAME_LIMIT)
+        message: bytes | None = reconciler.initiate()
+        token: str | None = None
+        have: list[bytes] = []
+        need: list[bytes] = []
+        for _ in range(_MAX_ROUNDS):
+            if message is None:
+                break
+            token, answer = self._client.reconcile(_NAMES[fact_class], message, token)
+            message = reconciler.reconcile(answer)
+            have += reconciler.have
+            need += reconciler.need
+        self._fetch_facts(need)
+        self._send_facts(have)
+
+    def _fetch_facts(self, need: list[bytes]) -> None:
+        waiting = need
+        while waiting:
+            batch = waiting[: wire.MAX_IDS]
+            raws = self._client.get_facts(batch)
+            if not raws:
+                return  # the rest is not for this node, or gone by now
+            taken = self._exchange.take_facts(raws)
+            self._meeting.count(facts_in=taken.admitted, refused=len(taken.refused))
+            waiting = waiting[len(raws) :] if len(raws) < len(batch) else waiting[len(batch) :]
+
+    def _send_facts(self, have: list[bytes]) -> None:
+        raws = self._holdings.facts.raw_of([FactId(one) for one in have])
+        for batch in _batches(raws):
+            refused = self._client.send_facts(batch)
+            self._meeting.count(facts_out=len(batch) - refused, refused=refused)
+
+    # -- blobs ----------------------------------------------------------------------------------
+
+    def _move_blobs(self) -> bool:
+        """Fetch what this node wants and give what the peer wants; say whether anything moved."""
+        held = [h for h in self._holdings.queue.all() if not h.erasing and h.ended_ms is None]
+        pairs = [(entry, self._holdings.view(entry.entry)) for entry in held]
+        with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="blobs") as pool:
+            try:
+                self._fetch_all(pool, pairs)
+                self._give_all(pool, pairs)
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return self._meeting.blobs_in + self._meeting.blobs_out > 0
+
+    def _fetch_all(self, pool: ThreadPoolExecutor, pairs: list[tuple[QueueEntry, EntryView]]) -> None:
+        wanted = {}
+        for held, view in pairs:
+            if held.complete or not fetchable(view, peer=self._peer):
+                continue
+            size = view.announced.size if view.announced else 0
+            if self._exchange.accepts(held, view, size):
+                wanted[held.entry] = self._exchange.wanted(held, view, size)
+        for want in in_order(wanted.values()):
+            self._fetch_entry(pool, want.entry)
+
+    def _fetch_entry(self, pool: ThreadPoolExecutor, entry: EntryId) -> None:
+        if not self._holdings.has_manifest(entry) and not self._fetch_blob(BlobId(entry), None):
+            return
+        sizes = dict(self._holdings.queue.blobs(entry))
+        lacking = self._holdings.missing(entry)
+        offsets = {blob: self._holdings.blobs.partial_size(blob) for blob, _ in lacking}
+        moves = blobs_to_move(lacking, offsets, start=self._exchange.node_id[0])
+        for _ in pool.map(lambda move: self._fetch_blob(move[0], sizes[move[0]]), moves):
+            pass
+        self._holdings.check_complete(entry)
+
+    def _fetch_blob(self, blob: BlobId, size: int | None) -> bool:
+        """Fetch one blob from where it was cut; say whether it is whole here now."""
+        if self._exchange.is_bad(self._peer, blob):
+            return False
+        offset = self._holdings.blobs.partial_size(blob)
+        if size is not None and offset >= size:
+            return self._keep_fetched(blob, offset, b"")
+        received = bytearray()
+        limit = wire.MAX_BLOB if size is None else size
+        try:
+            for piece in self._client.get_blob(blob, offset):
+                received += piece
+                if offset + len(received) > limit:
+                    raise BadBlob("longer than it should be")
+        except PeerUnreachable:
+            if size is not None and received:
+                self._exchange.keep_part(blob, offset, bytes(received), size)
+            raise
+        except PeerRefused:
+            if offset:
+                self._holdings.blobs.drop_partial(blob)  # it does not fit what the peer has
+            return False
+        except BadBlob:
+            self._exchange.note_bad(self._peer, blob)
+            return False
+        return self._keep_fetched(blob, offset, bytes(received))
+
+    def _keep_fetched(self, blob: BlobId, offset: int, data: bytes) -> bool:
+        """Keep a blob, or its last part, that came to its end."""
+        try:
+            whole = self._exchange.put_blob(blob, offset, data, offset + len(data))
+        except (BadBlob, BadManifest):
+            self._exchange.note_bad(self._peer, blob)
+            return False
+        except WrongOffset:
+            return False  # another meeting brings the same blob right now
+        except DiskFull:
+            log.warning("no room for blob=%s", short(blob))
+            return False
+        self._meeting.count(blobs_in=int(whole), bytes_in=len(data))
+        return whole
+
+    def _give_all(self, pool: ThreadPoolExecutor, pairs: list[tuple[QueueEntry, EntryView]]) -> None:
+        roles = self._holdings.facts.ask(lambda ledger: ledger.membership.roles(self._peer))
+        offers = {
+            held.entry: self._exchange.wanted(held, view, view.announced.size if view.announced else 0)
+            for held, view in pairs
+            if self._holdings.has_manifest(held.entry) and offerable(view, peer=self._peer, roles=roles)
+        }
+        entries = [offer.entry for offer in in_order(offers.values())]
+        for start in range(0, len(entries), wire.MAX_IDS):
+            lacks = self._client.lack(entries[start : start + wire.MAX_IDS])
+            for entry in entries[start : start + wire.MAX_IDS]:
+                lack = lacks.get(entry)
+                if lack is not None:
+                    self._give_entry(pool, entry, lack)
+
+    def _give_entry(self, pool: ThreadPoolExecutor, entry: EntryId, lack: wire.Lack) -> None:
+        if lack.manifest:
+            self._give_blob(BlobId(entry), 0)
+            again = self._client.lack([entry]).get(entry)
+            if again is None or again.manifest:
+                return
+            lack = again
+        here = [(blob, offset) for blob, offset in lack.blobs if self._holdings.blobs.has(blob)]
+        turn = self._exchange.node_id[0] % len(here) if here else 0
+        for _ in pool.map(lambda move: self._give_blob(*move), here[turn:] + here[:turn]):
+            pass
+
+    def _give_blob(self, blob: BlobId, offset: int) -> None:
+        """Send one blob from where the peer has it; a refusal of one blob ends nothing else."""
+        size = self._holdings.blobs.size(blob)
+        if size is None or offset > size:
+            return
+        data = self._holdings.blobs.read(blob, offset, size - offset)
+        try:
+            self._client.put_blob(blob, offset, data, size)
+        except PeerRefused as error:
+            log.info("blob refused blob=%s code=%s", short(blob), error.peer_code)
+            return
+        self._meeting.count(blobs_out=1, bytes_out=len(data))
+
+
+def _batches(raws: Iterable[bytes]) -> Iterable[list[bytes]]:
+    """Cut facts into requests."""
+    batch: list[bytes] = []
+    size = 0
+    for raw in raws:
+        if batch and (size + len(raw) > wire.FACTS_BATCH_BYTES or len(batch) >= wire.MAX_IDS):
+            yield batch
+            batch, size = [], 0
+        batch.append(raw)
+        size += len(raw)
+    if batch:
+        yield batch

@@ -1,0 +1,173 @@
+"""The mesh port (8444): what other nodes may ask of this one (docs/protocol.md §5).
+
+A thin face over `node.mesh.exchange`. TLS has proven that the peer has its key; what it may do is asked of
+the facts on every request. Bodies are read here with a limit before anything looks at them.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from node.errors import BlobMissing, Refused
+from node.mesh import wire
+from node.mesh.exchange import Access, Exchange
+from node.mesh.peercert import peer_node_id
+from sync import cbor
+from sync.facts import FactClass
+from sync.ids import BlobId, NodeId
+
+_CLASSES = {"permanent": FactClass.PERMANENT, "live": FactClass.LIVE}
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,12})-(\d{1,12})/(\d{1,12})")
+_RANGE = re.compile(r"bytes=(\d{1,12})-")
+
+
+def _peer(request: Request) -> NodeId:
+    peer = peer_node_id(request.scope)
+    if peer is None:
+        raise Refused("not-a-member", "this port is for the nodes of the mesh")
+    return peer
+
+
+Peer = Annotated[NodeId, Depends(_peer)]
+
+
+def router(exchange: Exchange, *, met: Callable[[NodeId], None]) -> APIRouter:
+    """Return the routes of the mesh port; `met` is called when a peer that is trusted says hello."""
+    routes = APIRouter(prefix="/mesh/v1")
+
+    def need_all(peer: NodeId) -> None:
+        if exchange.access_of(peer) is not Access.ALL:
+            raise Refused("not-a-member", "this node is not, or no longer, a member")
+
+    @routes.post("/hello")
+    async def hello(request: Request, peer: Peer) -> Response:
+        said = wire.decode_hello(await _body(request, wire.MAX_BODY))
+        if said.node != peer:
+            raise Refused("bad-message", "the hello names another node than the certificate")
+        if exchange.access_of(peer) is Access.ALL:
+            met(peer)
+        return _cbor((await run_in_threadpool(exchange.hello)).encode())
+
+    @routes.post("/reconcile/{name}")
+    async def reconcile(name: str, request: Request, peer: Peer) -> Response:
+        fact_class = _CLASSES.get(name)
+        if fact_class is None:
+            raise Refused("not-found", "no such class of facts")
+        if fact_class is FactClass.LIVE:
+            need_all(peer)
+        message = await _body(request, wire.MAX_BODY)
+        asked = request.headers.get(wire.SNAPSHOT_HEADER)
+        token, answer = await run_in_threadpool(exchange.respond, fact_class, asked, message)
+        return Response(answer, media_type=wire.OCTETS_TYPE, headers={wire.SNAPSHOT_HEADER: token})
+
+    @routes.post("/facts/get")
+    async def get_facts(request: Request, peer: Peer) -> Response:
+        ids = wire.decode_ids(await _body(request, wire.MAX_BODY))
+        access = exchange.access_of(peer)
+        return _cbor(cbor.encode(await run_in_threadpool(exchange.facts_for, ids, access)))
+
+    @routes.post("/facts")
+    async def take_facts(request: Request, peer: Peer) -> Response:
+        raws = wire.decode_facts(await _body(request, wire.MAX_BODY))
+        taken = await run_in_threadpool(exchange.take_facts, raws)
+        return _cbor(
+            cbor.encode(
+                {
+                    "admitted": taken.admitted,
+                    "known": taken.known,
+                    "waiting": taken.waiting,
+                    "refused": [[at, code] for at, code in taken.refused],
+                }
+            )
+        )
+
+    @routes.post("/lack")
+    async def lack(request: Request, peer: Peer) -> Response:
+        need_all(peer)
+        entries = wire.decode_ids(await _body(request, wire.MAX_BODY))
+        return _cbor(wire.encode_lacks(await run_in_threadpool(exchange.lacks, entries)))
+
+    @routes.get("/blobs/{name}")
+    def get_blob(name: str, request: Request, peer: Peer) -> Response:
+        need_all(peer)
+        blob = _blob_id(name)
+        size = exchange.holdings.blobs.size(blob)
+        if size is None:
+            raise BlobMissing("not here")
+        asked = request.headers.get("range")
+        match = None if asked is None else _RANGE.fullmatch(asked)
+        start = int(match.group(1)) if match else 0
+        if start >= size:
+            raise Refused("range-not-satisfiable", "the blob ends before")
+        data = exchange.read_blob(blob, start, size - start)
+        headers = {"Accept-Ranges": "bytes"}
+        if match:
+            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        return Response(data, 206 if match else 200, media_type=wire.OCTETS_TYPE, headers=headers)
+
+    @routes.put("/blobs/{name}")
+    async def put_blob(name: str, request: Request, peer: Peer) -> Response:
+        need_all(peer)
+        blob = _blob_id(name)
+        offset, total = _place(request)
+        received = bytearray()
+        try:
+            async for piece in request.stream():
+                received += piece
+                if offset + len(received) > total:
+                    raise Refused("too-large", "more than the blob's size")
+        except ClientDisconnect:
+            await run_in_threadpool(exchange.keep_part, blob, offset, bytes(received), total)
+            raise
+        whole = await run_in_threadpool(exchange.put_blob, blob, offset, bytes(received), total)
+        if whole:
+            await run_in_threadpool(exchange.after_blob, blob)
+        return Response(status_code=201 if whole else 202)
+
+    return routes
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Read a body of at most `limit` octets."""
+    received = bytearray()
+    async for piece in request.stream():
+        received += piece
+        if len(received) > limit:
+            raise Refused("too-large", "the message is larger than any that is allowed")
+    return bytes(received)
+
+
+def _cbor(body: bytes) -> Response:
+    return Response(body, media_type=wire.CBOR_TYPE)
+
+
+def _blob_id(name: str) -> BlobId:
+    try:
+        blob = bytes.fromhex(name)
+    except ValueError:
+        blob = b""
+    if len(blob) != 32:
+        raise Refused("bad-request", "not a blob id")
+    return BlobId(blob)
+
+
+def _place(request: Request) -> tuple[int, int]:
+    """Return where the body belongs in its blob, and the blob's size (RFC 9110 §14.5)."""
+    said = request.headers.get("content-range")
+    if said is not None:
+        match = _CONTENT_RANGE.fullmatch(said)
+        if match is None:
+            raise Refused("bad-request", "a Content-Range that is not understood")
+        start, _, total = map(int, match.groups())
+    else:
+        length = request.headers.get("content-length", "")
+        if not length.isdigit():
+            raise Refused("bad-request", "a blob needs a Content-Length")
+        start, total = 0, int(length)
+    if total > wire.MAX_BLOB or start > total:
+        raise Refused("too-large", "larger than any blob")
+    return start, total

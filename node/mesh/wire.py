@@ -1,0 +1,162 @@
+"""The bodies of mesh requests: CBOR in and out, checked, with limits (docs/protocol.md §5).
+
+Shared by `node.mesh.server` and `node.mesh.client`, so that both ends speak from one page.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from node.errors import Refused
+from sync import cbor
+from sync.errors import BadCbor
+from sync.ids import BlobId, EntryId, FactId, NodeId
+
+PROTOCOL = 1
+CBOR_TYPE = "application/cbor"
+OCTETS_TYPE = "application/octet-stream"
+SNAPSHOT_HEADER = "clinicmesh-snapshot"
+MAX_BODY = 8 * 1024 * 1024
+MAX_BLOB = 16 * 1024 * 1024  # a manifest; blobs of a stream are at most 4 MiB + 48
+MAX_IDS = 2_000
+FRAME_LIMIT = 128 * 1024
+FACTS_BATCH_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What nodes tell each other first. `permanent`, `live`: root fingerprints, 16 octets."""
+
+    node: NodeId
+    permanent: bytes
+    live: bytes
+    free: int
+    version: str
+
+    def encode(self) -> bytes:
+        """Return the body."""
+        return cbor.encode(
+            {
+                "v": PROTOCOL,
+                "node": self.node,
+                "permanent": self.permanent,
+                "live": self.live,
+                "free": self.free,
+                "version": self.version,
+                "caps": [],
+            }
+        )
+
+
+def decode_map(body: bytes) -> Mapping[Any, Any]:
+    """Return the map that a body holds.
+
+    Raises:
+        Refused: it is something else (`bad-message`).
+    """
+    value = _decode(body)
+    if not isinstance(value, dict):
+        raise Refused("bad-message", "the message is not a map")
+    return value
+
+
+def decode_hello(body: bytes) -> Hello:
+    """Return a peer's hello; keys that a later version may add are passed over.
+
+    Raises:
+        Refused: it is malformed (`bad-message`).
+    """
+    value = decode_map(body)
+    node, permanent, live = value.get("node"), value.get("permanent"), value.get("live")
+    free, version = value.get("free"), value.get("version")
+    if not (_octets(node, 32) and _octets(permanent, 16) and _octets(live, 16)):
+        raise Refused("bad-message", "the hello is malformed")
+    if type(free) is not int or type(version) is not str or len(version) > 64:
+        raise Refused("bad-message", "the hello is malformed")
+    assert isinstance(node, bytes) and isinstance(permanent, bytes) and isinstance(live, bytes)
+    return Hello(NodeId(node), permanent, live, max(free, 0), version)
+
+
+def decode_ids(body: bytes) -> list[bytes]:
+    """Return a list of at most 2,000 ids of 32 octets.
+
+    Raises:
+        Refused: it is something else.
+    """
+    value = _decode(body)
+    if not isinstance(value, list) or len(value) > MAX_IDS or not all(_octets(v, 32) for v in value):
+        raise Refused("bad-message", "the message is not a list of ids")
+    return value
+
+
+def decode_facts(body: bytes) -> list[bytes]:
+    """Return a list of at most 2,000 signed facts.
+
+    Raises:
+        Refused: it is something else.
+    """
+    value = _decode(body)
+    if not isinstance(value, list) or len(value) > MAX_IDS or not all(type(v) is bytes for v in value):
+        raise Refused("bad-message", "the message is not a list of facts")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What a node lacks of an entry that it wants. Without the manifest it cannot say which blobs."""
+
+    manifest: bool
+    blobs: tuple[tuple[BlobId, int], ...]  # with the octets that are here already
+
+
+def encode_lacks(lacks: Mapping[EntryId, Lack | None]) -> bytes:
+    """Return the body of the answer to `/lack`."""
+    return cbor.encode(
+        {
+            entry: None
+            if lack is None
+            else {"manifest": lack.manifest, "blobs": [[blob, offset] for blob, offset in lack.blobs]}
+            for entry, lack in lacks.items()
+        }
+    )
+
+
+def decode_lacks(body: bytes) -> dict[EntryId, Lack]:
+    """Return what a peer lacks, without what it does not want.
+
+    Raises:
+        Refused: malformed.
+    """
+    lacks: dict[EntryId, Lack] = {}
+    for entry, said in decode_map(body).items():
+        match said:
+            case None:
+                continue
+            case {"manifest": bool(manifest), "blobs": list(blobs)} if _octets(entry, 32):
+                lacks[EntryId(entry)] = Lack(manifest, tuple(_offset(item) for item in blobs))
+            case _:
+                raise Refused("bad-message", "the answer is malformed")
+    return lacks
+
+
+def fact_ids(ids: list[bytes]) -> list[FactId]:
+    """Name ids as fact ids."""
+    return [FactId(one) for one in ids]
+
+
+def _offset(item: Any) -> tuple[BlobId, int]:
+    match item:
+        case [bytes(blob), int(offset)] if len(blob) == 32 and offset >= 0:
+            return BlobId(blob), offset
+    raise Refused("bad-message", "the answer is malformed")
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return cbor.decode(body)
+    except BadCbor:
+        raise Refused("bad-message", "the message is not deterministic CBOR") from None
+
+
+def _octets(value: Any, size: int) -> bool:
+    return type(value) is bytes and len(value) == size

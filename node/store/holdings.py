@@ -1,0 +1,192 @@
+"""What this node holds: where facts, queue and blobs meet.
+
+Keeps the queue in step with the facts, takes in manifests and blobs, says custody when an entry is
+whole and takes it back when it is not, and erases. Called by intake, meetings, the sweep and salvage.
+
+Orders that matter (docs/architecture.md §2, invariant 5): blobs are durable before the row that says so,
+the row and the custody fact are one commit; erasing commits its intent first.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+
+from node.clock import Clock
+from node.errors import BlobMissing, StoreDamaged
+from node.store.blobs import BlobStore
+from node.store.factlog import FactLog, Writing
+from node.store.queue import Queue, QueueEntry
+from sync.bodies import Custody, Study
+from sync.entries import EntryView
+from sync.errors import BadManifest
+from sync.facts import Fact
+from sync.ids import BlobId, EntryId, short
+from sync.lifecycle import ENDED, EntryState
+from sync.manifest import entry_id, parse_manifest
+
+log = logging.getLogger(__name__)
+
+
+class Holdings:
+    """The entries that this node has to do with. Safe to call from many threads."""
+
+    def __init__(self, facts: FactLog, queue: Queue, blobs: BlobStore, clock: Clock) -> None:
+        self.facts = facts
+        self.queue = queue
+        self.blobs = blobs
+        self._clock = clock
+        self._finishing = threading.Lock()
+        facts.listen(self._follow)
+
+    # -- in step with the facts -----------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """Bring the queue in step with all facts; called once at the start."""
+        self._note(self.facts.ask(lambda ledger: list(ledger.entries())))
+
+    def view(self, entry: EntryId) -> EntryView:
+        """Return what the facts say of an entry."""
+        return self.facts.ask(lambda ledger: ledger.entry(entry))
+
+    def views(self) -> list[EntryView]:
+        """Return what the facts say of every entry."""
+        return self.facts.ask(lambda ledger: list(ledger.entries()))
+
+    def _follow(self, admitted: tuple[Fact, ...], revived: tuple[EntryId, ...]) -> None:
+        entries = {f.header.entry for f in admitted if f.header.entry is not None} | set(revived)
+        membership_changed = any(f.header.entry is None for f in admitted)
+        if membership_changed:
+            self.catch_up()
+        else:
+            self._note([self.view(entry) for entry in entries])
+        for entry in revived:
+            self._announce_again(entry)
+
+    def _note(self, views: Iterable[EntryView]) -> None:
+        known = {held.entry: held for held in self.queue.all()}
+        for view in views:
+            held = known.get(view.entry)
+            ended = view.state in ENDED
+            if held is None:
+                if view.study is not None and not ended:
+                    self.queue.note(view.entry, study=view.study.raw, seen_ms=self._clock.carried_ms())
+            elif ended and held.ended_ms is None:
+                self.queue.set_ended(view.entry, at_ms=self._clock.carried_ms())
+                log.info("entry ended entry=%s state=%s", short(view.entry), view.state)
+            elif not ended and held.ended_ms is not None and view.state is not EntryState.RECALLED:
+                self.queue.set_ended(view.entry, at_ms=None)
+
+    def _announce_again(self, entry: EntryId) -> None:
+        """Put the study fact of an entry whose tombstone lost its standing back among the facts."""
+        held = self.queue.get(entry)
+        if held is not None and not held.erased:
+            self.queue.set_ended(entry, at_ms=None)
+            self.facts.add_many([held.study])
+            self.check_complete(entry)
+            log.warning("entry revived entry=%s", short(entry))
+
+    # -- taking in ------------------------------------------------------------------------------
+
+    def keep_own(
+        self, writing: Writing, entry: EntryId, study: Study, blobs: Iterable[tuple[BlobId, int]]
+    ) -> Fact:
+        """Announce a study of this node's own, within the transaction that ends its submission.
+
+        Its blobs and its manifest, the first of `blobs`, are durable already.
+        """
+        fact = writing.issue(study, entry)
+        self.queue.add(writing.session, entry, study=fact.raw, seen_ms=self._clock.carried_ms(), origin=True)
+        self.queue.add_blobs(writing.session, entry, blobs)
+        self.queue.set_complete(writing.session, entry, complete=True)
+        return fact
+
+    def take_manifest(self, entry: EntryId, data: bytes) -> None:
+        """Keep the manifest of a known entry and note which blobs belong to it.
+
+        Raises:
+            BadManifest: malformed, of another mesh, or not the one that the entry is named by.
+            DiskFull: nothing was kept.
+        """
+        manifest = parse_manifest(data)
+        if entry_id(data) != entry or manifest.mesh != self.facts.ledger.mesh:
+            raise BadManifest("the manifest of another entry or mesh")
+        self.blobs.put_verified(BlobId(entry), data)
+        self.queue.note_blobs(entry, [(BlobId(entry), len(data)), *manifest.blobs])
+
+    def missing(self, entry: EntryId) -> list[tuple[BlobId, int]]:
+        """Return what is not here of an entry whose manifest is, with sizes in octets."""
+        return [(blob, size) for blob, size in self.queue.blobs(entry) if not self.blobs.has(blob)]
+
+    def has_manifest(self, entry: EntryId) -> bool:
+        """Say whether an entry's manifest is here."""
+        return self.blobs.has(BlobId(entry)) and bool(self.queue.blobs(entry))
+
+    def check_complete(self, entry: EntryId) -> bool:
+        """Say whether an entry is whole here; if it has just become so, announce custody."""
+        with self._finishing:
+            held = self.queue.get(entry)
+            if held is None or held.erasing or held.erased:
+                return False
+            if not self.queue.blobs(entry) or self.missing(entry):
+                return False
+            view = self.view(entry)
+            said = view.origin_holds if held.origin else self.facts.node_id in view.holders
+            if held.complete and said:
+                return True
+            with self.facts.writing() as writing:
+                self.queue.set_complete(writing.session, entry, complete=True)
+                if not said and held.ended_ms is None:
+                    writing.issue(Custody(holds=True), entry)
+        log.info("entry whole entry=%s", short(entry))
+        return True
+
+    # -- losing and erasing ---------------------------------------------------------------------
+
+    def take_back(self, entry: EntryId) -> None:
+        """Say that this node no longer holds an entry whole; before anything else is done about it."""
+        with self.facts.writing() as writing:
+            self.queue.set_complete(writing.session, entry, complete=False)
+            writing.issue(Custody(holds=False), entry)
+        log.warning("custody taken back entry=%s", short(entry))
+
+    def lost(self, blob: BlobId) -> None:
+        """Set a damaged blob aside and take back custody of whatever it belongs to."""
+        with suppress(BlobMissing):
+            self.blobs.set_aside(blob)
+        for entry in self.queue.entries_with(blob):
+            self.take_back(entry)
+
+    def verify(self, entry: EntryId) -> bool:
+        """Read an entry's blobs again and compare their hashes; take custody back if one is bad."""
+        for blob, _ in self.queue.blobs(entry):
+            try:
+                self.blobs.get(blob)
+            except (BlobMissing, StoreDamaged):
+                self.lost(blob)
+                return False
+        return True
+
+    def evict(self, held: QueueEntry) -> None:
+        """Give up a copy of an entry that goes on elsewhere; custody is taken back first."""
+        self.take_back(held.entry)
+        self._delete_blobs(held.entry, keep_manifest=True)
+        log.info("copy evicted entry=%s", short(held.entry))
+
+    def erase(self, entry: EntryId) -> None:
+        """Erase every blob of an ended entry: intent, files, done. Goes on after a power cut."""
+        self.queue.set_erasing(entry)
+        blobs = self._delete_blobs(entry, keep_manifest=False)
+        self.queue.set_erased(entry)
+        log.info("entry erased entry=%s blobs=%d", short(entry), blobs)
+
+    def _delete_blobs(self, entry: EntryId, *, keep_manifest: bool) -> int:
+        """Delete what no other entry lists, the manifest last, so that a cut leaves the list."""
+        listed = [blob for blob, _ in self.queue.blobs(entry)] or [BlobId(entry)]
+        deleted = 0
+        for blob in reversed(listed):
+            if (keep_manifest and blob == BlobId(entry)) or set(self.queue.entries_with(blob)) - {entry}:
+                continue
+            self.blobs.delete(blob)
+            deleted += 1
+        return deleted
