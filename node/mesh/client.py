@@ -108,13 +108,14 @@ def _plain_errors() -> Iterator[None]:
 
 def _check(answer: httpx.Response) -> None:
     """Raise what an answer's problem says (RFC 9457)."""
-    if answer.is_success:
-        return
-    code = ""
+    if not answer.is_success:
+        raise PeerRefused(f"the peer answered {answer.status_code}", code_of(answer))
+
+
+def code_of(answer: httpx.Response) -> str:
+    """Return the stable code of a problem, or nothing."""
     try:
         said = answer.json()
-        if isinstance(said, dict):
-            code = str(said.get("code", ""))[:40]
     except ValueError:
-        pass
-    raise PeerRefused(f"the peer answered {answer.status_code}", code)
+        return ""
+    return str(said.get("code", ""))[:40] if isinstance(said, dict) else ""

@@ -15,13 +15,16 @@ from starlette.requests import ClientDisconnect
 from node.errors import BlobMissing, Refused
 from node.mesh import wire
 from node.mesh.exchange import Access, Exchange
+from node.mesh.joining import Inviter
 from node.mesh.peercert import peer_node_id
 from sync import cbor
 from sync.facts import FactClass
 from sync.ids import BlobId, NodeId
 
 _CLASSES = {"permanent": FactClass.PERMANENT, "live": FactClass.LIVE}
+
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,12})-(\d{1,12})/(\d{1,12})")
+_MAX_REQUEST_TO_JOIN = 16_384
 _RANGE = re.compile(r"bytes=(\d{1,12})-")
 
 
@@ -127,6 +130,22 @@ def router(exchange: Exchange, *, met: Callable[[NodeId], None]) -> APIRouter:
         if whole:
             await run_in_threadpool(exchange.after_blob, blob)
         return Response(status_code=201 if whole else 202)
+
+    return routes
+
+
+def joining_router(inviter: Inviter) -> APIRouter:
+    """Return the routes for those who have a code and no certificate yet."""
+    routes = APIRouter(prefix="/mesh/v1")
+
+    @routes.get("/join")
+    def genesis() -> Response:
+        return _cbor(inviter.genesis())
+
+    @routes.post("/join")
+    async def join(request: Request) -> Response:
+        body = await _body(request, _MAX_REQUEST_TO_JOIN)
+        return _cbor(await run_in_threadpool(inviter.welcome, body))
 
     return routes
 
