@@ -13,7 +13,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from sync.errors import BadFact
-from sync.ids import BlobId, FactId, MeshId, NodeId
+from sync.ids import BlobId, EntryId, FactId, MeshId, NodeId
 
 Check = Callable[[Any], bool]
 
@@ -77,6 +77,10 @@ def _map(key: Check, value: Check, limit: int) -> Check:
     return lambda v: type(v) is dict and len(v) <= limit and all(key(k) and value(x) for k, x in v.items())
 
 
+def _decision(v: Any) -> bool:
+    return type(v) is str and 0 < len(v) <= 16 and v.isascii()
+
+
 def _anything(_: Any) -> bool:
     return True
 
@@ -96,6 +100,10 @@ class Body:
     SLOTTED_BY_ENTRY: ClassVar[bool] = False
     SLOT: ClassVar[bytes | None] = None
     CHECKS: ClassVar[Mapping[str, Check]]
+
+    def slot(self, entry: EntryId | None) -> bytes | None:
+        """Return what a fact that says this replaces, of those of its author, kind and entry."""
+        return entry if self.SLOTTED_BY_ENTRY else self.SLOT
 
     def to_payload(self) -> dict[str, Any]:
         """Return the payload as plain CBOR values."""
@@ -300,12 +308,15 @@ class Decision(Body):
     KIND = "decision"
     LIVE = True
     ABOUT_ENTRY = True
-    SLOTTED_BY_ENTRY = True
-    CHECKS = {"decision": _text(16), "person": _WORD, "detail": _map(_text(32), _anything, 64)}
+    CHECKS = {"decision": _decision, "person": _WORD, "detail": _map(_text(32), _anything, 64)}
 
     decision: str
     person: str
     detail: Mapping[str, Any]
+
+    def slot(self, entry: EntryId | None) -> bytes | None:
+        """Return a slot for each decision: "retry" must not take back "urgent" or "destination"."""
+        return None if entry is None else entry + self.decision.encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def tombstone_counts(fact: Fact, membership: Membership, mesh: MeshId) -> bool:
         return False
     if body.outcome == Ending.WITHDRAWN:
         study = _embedded_study(body.study, mesh)
-        if study is None or study.header.entry != fact.header.entry:
+        if study is None or study.header.entry != fact.header.entry or _origin_of(study) != body.origin:
             return False
         if study.header.author == fact.header.author:
             return Role.INGEST in membership.granted(fact.header.author)
@@ -117,8 +117,7 @@ def study_counts(fact: Fact, membership: Membership, mesh: MeshId) -> bool:
     origin = _embedded_study(body.again, mesh)
     return (
         origin is not None
-        and isinstance(origin.body, Study)
-        and origin.body.origin == body.origin
+        and _origin_of(origin) == body.origin == origin.header.author
         and Role.INGEST in membership.structural(origin.header.author)
         and Role.CARRY in membership.structural(author)
     )
@@ -128,8 +127,9 @@ def view_of(entry: EntryId, facts: Iterable[Fact], membership: Membership, mesh:
     """Fold the facts about one entry into what they mean, in any order."""
     here = sorted(facts, key=lambda fact: fact.order)
     studies = [f for f in here if study_counts(f, membership, mesh)]
+    studies.sort(key=lambda f: (membership.is_revoked(f.header.author), f.order))
     study = studies[0] if studies else None
-    origin = study.body.origin if study is not None and isinstance(study.body, Study) else None
+    origin = None if study is None else _origin_of(study)
 
     def said(kind: type, *roles: Role) -> list[Fact]:
         return [
@@ -189,6 +189,10 @@ def is_void(fact: Fact, tombstoned: Callable[[EntryId], bool]) -> bool:
 def _may_grant(fact: Fact, membership: Membership, origin: NodeId | None) -> bool:
     author = fact.header.author
     return membership.has_standing(fact) and (author == origin or Role.FORWARD in membership.granted(author))
+
+
+def _origin_of(fact: Fact) -> NodeId | None:
+    return fact.body.origin if isinstance(fact.body, Study) else None
 
 
 def _ending(fact: Fact) -> str:

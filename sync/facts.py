@@ -14,7 +14,7 @@ from typing import Any, cast
 from nacl.signing import SigningKey
 
 from sync import cbor, cose
-from sync.bodies import BODIES, Body, Member, check_consent
+from sync.bodies import BODIES, Body, Member, Study, check_consent
 from sync.errors import BadCbor, BadFact, BadValue
 from sync.ids import EntryId, FactId, HlcMs, MeshId, NodeId
 
@@ -65,14 +65,13 @@ def sign(
     body: Body, *, key: SigningKey, mesh: MeshId, timestamp: HlcMs, entry: EntryId | None = None
 ) -> bytes:
     """Return the signed bytes of a fact of a known kind. Its class and slot follow from the kind."""
-    slot = entry if body.SLOTTED_BY_ENTRY else body.SLOT
     header = Header(
         kind=body.KIND,
         author=NodeId(bytes(key.verify_key)),
         timestamp=timestamp,
         fact_class=FactClass.LIVE if body.LIVE else FactClass.PERMANENT,
         entry=entry,
-        slot=slot,
+        slot=body.slot(entry),
     )
     return sign_raw(header, body.to_payload(), key=key, mesh=mesh)
 
@@ -153,7 +152,7 @@ def _header_of(protected: Mapping[Any, Any]) -> Header:
         and fact_class in (0, 1)
         and (entry is None or (type(entry) is bytes and len(entry) == 32))
         and (slot is None or (type(slot) is bytes and len(slot) <= 64 and fact_class == 1))
-        and critical in (None, True)
+        and (critical is None or (critical is True and fact_class == 0))
     )
     if not right:
         raise BadFact("a header label has a wrong value")
@@ -173,9 +172,11 @@ def _body_of(header: Header, payload: Mapping[str, Any]) -> Body | None:
     kind = BODIES.get(header.kind)
     if kind is None:
         return None
-    slot = header.entry if kind.SLOTTED_BY_ENTRY else kind.SLOT
     if header.fact_class != (FactClass.LIVE if kind.LIVE else FactClass.PERMANENT):
         raise BadFact(f"a {header.kind} fact of the wrong class")
-    if (header.entry is not None) != kind.ABOUT_ENTRY or header.slot != slot:
+    body = kind.from_payload(payload)
+    if (header.entry is not None) != kind.ABOUT_ENTRY or header.slot != body.slot(header.entry):
         raise BadFact(f"a {header.kind} fact with the wrong entry or slot")
-    return kind.from_payload(payload)
+    if isinstance(body, Study) and bytes(body.manifest) != header.entry:
+        raise BadFact("a study fact about an entry that its manifest does not name")
+    return body

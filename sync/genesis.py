@@ -68,6 +68,7 @@ def parse_genesis(data: bytes) -> Genesis:
     right = (
         isinstance(value, dict)
         and value.keys() == _KEYS
+        and type(value["v"]) is int
         and value["v"] == 1
         and isinstance(value["name"], str)
         and 0 < len(value["name"]) <= 64
@@ -80,6 +81,7 @@ def parse_genesis(data: bytes) -> Genesis:
         and isinstance(value["mesh_ca"], list)
         and all(isinstance(cert, bytes) for cert in value["mesh_ca"])
         and isinstance(value["web_root"], bytes)
+        and isinstance(value["mode"], str)
         and value["mode"] in frozenset(Mode)
     )
     if not right:

@@ -21,6 +21,8 @@ from sync.reconcile import Snapshot
 
 MAX_WAITING = 1_000
 
+_Place = tuple[NodeId, str, EntryId | None, bytes]  # of each, only the newest fact stands
+
 
 class Outcome(StrEnum):
     """What became of a fact that was offered."""
@@ -56,7 +58,7 @@ class Ledger:
         self._roots = frozenset(roots)
         self._facts: dict[FactClass, dict[FactId, Fact]] = {kind: {} for kind in FactClass}
         self._waiting: dict[FactId, Fact] = {}
-        self._slots: dict[tuple[NodeId, str, bytes], FactId] = {}
+        self._slots: dict[_Place, FactId] = {}
         self._by_entry: dict[EntryId, set[FactId]] = defaultdict(set)
         self._newest: dict[NodeId, int] = {}
         self._snapshots: dict[FactClass, Snapshot | None] = dict.fromkeys(FactClass)
@@ -103,21 +105,15 @@ class Ledger:
         admitted, dropped = [fact], list[FactId]()
         self._keep(fact)
         self._renew_membership()
-        progress = True
-        while progress:
-            progress = False
-            for waiting in list(self._waiting.values()):
-                if self._membership.is_known(waiting.header.author):
-                    del self._waiting[waiting.id]
-                    progress = True
-                    if waiting.header.kind in MEMBERSHIP_KINDS:
-                        self._keep(waiting)
-                        self._renew_membership()
-                        admitted.append(waiting)
-                    else:
-                        added = self._admit(waiting)
-                        admitted.extend(added.admitted)
-                        dropped.extend(added.dropped)
+        while freed := self._freed(membership=True):
+            for waiting in freed:
+                self._keep(waiting)
+            self._renew_membership()
+            admitted.extend(freed)
+        for waiting in self._freed(membership=False):  # last: judged by all that is known of members
+            added = self._admit(waiting)
+            admitted.extend(added.admitted)
+            dropped.extend(added.dropped)
         after = self._tombstoned()
         for entry in after - before:
             dropped.extend(self._void_entry(entry))
@@ -128,12 +124,24 @@ class Ledger:
             revived=tuple(sorted(before - after)),
         )
 
+    def _freed(self, *, membership: bool) -> list[Fact]:
+        """Take out the facts, about membership or not, that no longer wait for their author."""
+        freed = [
+            fact
+            for fact in self._waiting.values()
+            if (fact.header.kind in MEMBERSHIP_KINDS) is membership
+            and self._membership.is_known(fact.header.author)
+        ]
+        for fact in freed:
+            del self._waiting[fact.id]
+        return freed
+
     def _admit(self, fact: Fact) -> Added:
         if is_void(fact, self.is_tombstoned):
             return Added(Outcome.VOID)
         dropped: list[FactId] = []
         if fact.header.slot is not None:
-            place = (fact.header.author, fact.header.kind, fact.header.slot)
+            place = (fact.header.author, fact.header.kind, fact.header.entry, fact.header.slot)
             standing = self._slots.get(place)
             if standing is not None:
                 if self._facts[FactClass.LIVE][standing].order > fact.order:
@@ -165,7 +173,7 @@ class Ledger:
             self._by_entry[header.entry].discard(fact_id)
             self._views.pop(header.entry, None)
         if header.slot is not None:
-            place = (header.author, header.kind, header.slot)
+            place = (header.author, header.kind, header.entry, header.slot)
             if self._slots.get(place) == fact_id:
                 del self._slots[place]
 
@@ -269,7 +277,9 @@ class Ledger:
         """Return each node's standing report."""
         live = self._facts[FactClass.LIVE]
         return {
-            author: live[fact_id] for (author, kind, _), fact_id in self._slots.items() if kind == Report.KIND
+            author: live[fact_id]
+            for (author, kind, _, _), fact_id in self._slots.items()
+            if kind == Report.KIND
         }
 
     def _of_kind(self, kind: str) -> Iterator[Fact]:

@@ -87,9 +87,9 @@ class Membership:
 
     def roles(self, key: NodeId) -> frozenset[str]:
         """Return what this key may do now: nothing if it is revoked, less if superseded."""
-        if key in self._roots:
-            return ALL_ROLES
-        return NO_ROLES if key in self._revoked else self._current.get(key, NO_ROLES)
+        if key in self._revoked:
+            return NO_ROLES
+        return ALL_ROLES if key in self._roots else self._current.get(key, NO_ROLES)
 
     def granted(self, key: NodeId) -> frozenset[str]:
         """Return the roles that its standing chain ever gave it, even if the key itself is revoked.

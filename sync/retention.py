@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sync.entries import EntryView
+from sync.ids import NodeId
 from sync.lifecycle import ENDED, EntryState
 
 DEFAULT_HOLD_MS = 72 * 3_600_000
@@ -20,6 +21,7 @@ class KeepReason(StrEnum):
     NOT_ENDED = "not-ended"  # no tombstone with effect
     FROZEN = "frozen"  # a critical fact that this version does not understand
     RECALLED = "recalled"  # the destination lost it, and its successor is not announced yet
+    DISPUTED = "disputed"  # withdrawn as another node's study than the one that was taken in
     HOLD = "hold"  # delivered, but the origin waits in case the destination loses it
     NOT_MIXED = "not-mixed"  # no completed reconciliation since the hold was over
 
@@ -38,7 +40,13 @@ class Since:
 
 
 def reasons_to_keep(
-    view: EntryView, *, is_origin: bool, since: Since | None, hold_ms: int, successor_known: bool = False
+    view: EntryView,
+    *,
+    is_origin: bool,
+    since: Since | None,
+    hold_ms: int,
+    successor_known: bool = False,
+    origin: NodeId | None = None,
 ) -> frozenset[KeepReason]:
     """List the reasons to keep an entry's blobs; an empty set means that they may go.
 
@@ -47,7 +55,10 @@ def reasons_to_keep(
         is_origin: whether this node took the study in.
         since: None if this node has not yet noted the tombstone durably.
         hold_ms: how long the origin keeps a delivered study, in milliseconds of its own life.
-        successor_known: for a recalled entry, whether the entry that takes over is announced.
+        successor_known: for a recalled entry, whether the entry that takes over is in this node's queue
+            with its list of blobs (which are the same blobs), or has ended.
+        origin: the origin that the study fact named by which this node took the entry in; None if
+            unknown. Any ingest node can say of any entry that it was its own, and withdraw that.
     """
     reasons: set[KeepReason] = set()
     if view.frozen:
@@ -57,6 +68,8 @@ def reasons_to_keep(
             reasons.add(KeepReason.RECALLED)
     elif view.state not in ENDED or since is None:
         reasons.add(KeepReason.NOT_ENDED)
+    elif view.state is EntryState.WITHDRAWN and origin is not None and view.origin != origin:
+        reasons.add(KeepReason.DISPUTED)
     elif is_origin and not since.disk_pressed:
         if since.ended_ms < hold_ms:
             reasons.add(KeepReason.HOLD)
@@ -85,7 +98,7 @@ def may_evict(*, is_origin: bool, complete: bool, others: Set[Custodian]) -> boo
         return False
     if not complete:
         return True
-    answering = [c for c in others if c.answers_now]
-    if any(c.forwards for c in answering) and len(others) >= 2:
+    answering = {c.node for c in others if c.answers_now}
+    if any(c.forwards and c.answers_now for c in others) and len({c.node for c in others}) >= 2:
         return True
     return len(answering) >= 2
