@@ -1,0 +1,99 @@
+/** What a person is told of an item: one sentence, a chain of steps, two lines about safety. */
+
+import { isDone, isSettledItem, isWithdrawn, type OutboxItem, type StepName } from './outbox';
+
+/** `act` is the only tone that is shown in red: a person must do something. */
+export type Tone = 'quiet' | 'moving' | 'done' | 'act';
+
+export interface Sentence {
+  readonly key: SentenceKey;
+  readonly tone: Tone;
+  readonly values: Readonly<Record<string, string | number>>;
+}
+
+export type SentenceKey =
+  | 'journey.problem'
+  | 'journey.trouble'
+  | 'journey.withdrawn'
+  | 'journey.erased'
+  | 'journey.confirmed'
+  | 'journey.cloud'
+  | 'journey.carried'
+  | 'journey.carriedBy'
+  | 'journey.clinic'
+  | 'journey.clinicCopies'
+  | 'journey.checking'
+  | 'journey.sending'
+  | 'journey.saved';
+
+/** What the engine does at this moment; not stored. */
+export interface Activity {
+  readonly sent: number;
+  readonly total: number;
+}
+
+/** The steps in their order; a PACS that confirms has passed all before it. */
+export const CHAIN: readonly StepName[] = ['phone', 'clinic', 'carried', 'cloud', 'pacs', 'erased'];
+
+export interface ChainStep {
+  readonly step: StepName;
+  readonly state: 'done' | 'now' | 'ahead' | 'passed-by';
+  readonly at: number | null;
+  readonly by: string | null;
+}
+
+/** Return the chain of an item. A step that was not needed, such as carrying, is passed by. */
+export function chain(item: OutboxItem): readonly ChainStep[] {
+  const done = CHAIN.map((step) => isDone(item, step));
+  const last = done.lastIndexOf(true);
+  return CHAIN.map((step, index) => ({
+    step,
+    state: done[index] ? 'done' : index < last ? 'passed-by' : index === last + 1 ? 'now' : 'ahead',
+    ...(step === 'phone' ? { at: item.savedAt, by: null } : latest(item, step)),
+  }));
+}
+
+function latest(item: OutboxItem, step: StepName): { at: number | null; by: string | null } {
+  const found = item.entries.flatMap((entry) => entry.journey.filter((s) => s.step === step && s.done));
+  const times = found.map((s) => s.at).filter((at) => at !== null);
+  return {
+    at: times.length > 0 ? Math.max(...times) : null,
+    by: found.find((s) => s.by !== null)?.by ?? null,
+  };
+}
+
+/** Return how many copies there are of the study that has the fewest. */
+export function copies(item: OutboxItem): number {
+  return item.entries.length === 0 ? 0 : Math.min(...item.entries.map((entry) => entry.copies));
+}
+
+/** Return the one sentence that says where the item is. */
+export function sentence(item: OutboxItem, activity: Activity | null): Sentence {
+  const say = (key: SentenceKey, tone: Tone, values: Sentence['values'] = {}): Sentence => ({
+    key,
+    tone,
+    values,
+  });
+  if (item.problem !== null) return say('journey.problem', 'act');
+  if (item.kept && item.entries.length > 0) {
+    if (isSettledItem(item) && item.entries.some(isWithdrawn)) return say('journey.withdrawn', 'quiet');
+    if (isDone(item, 'pacs'))
+      return say(isDone(item, 'erased') ? 'journey.erased' : 'journey.confirmed', 'done');
+    if (item.entries.some((entry) => entry.trouble !== null)) return say('journey.trouble', 'act');
+    if (isDone(item, 'cloud')) return say('journey.cloud', 'moving');
+    if (isDone(item, 'carried')) {
+      const { by } = latest(item, 'carried');
+      return by === null ? say('journey.carried', 'moving') : say('journey.carriedBy', 'moving', { by });
+    }
+    const count = copies(item);
+    return count >= 2 ? say('journey.clinicCopies', 'moving', { count }) : say('journey.clinic', 'moving');
+  }
+  if (item.received) return say('journey.checking', 'moving');
+  if (activity !== null) return say('journey.sending', 'moving');
+  return say('journey.saved', 'quiet');
+}
+
+/** Return which of the two safety lines hold. The CD may go once the clinic's computer keeps the study. */
+export function safety(item: OutboxItem): { readonly close: boolean; readonly removeMedium: boolean } {
+  return { close: true, removeMedium: item.kept };
+}

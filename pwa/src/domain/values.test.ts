@@ -1,0 +1,83 @@
+import { expect, test } from 'vitest';
+import { enrolCode, enrolCodeOf, shortCode } from './codes';
+import { group, type Reading } from './detection';
+import { digestCount, digestText } from './digest';
+import { isoDate, percent, quantity, readableName } from './units';
+
+/** Node and device must come to one digest from files that they read in different orders. */
+test('the digest text is sorted by code units and counts a doubled file once', () => {
+  const of = (instanceUid: string, sha256: string) => ({ instanceUid, sha256 });
+  const files = [of('1.2.9', 'bb'), of('1.2.10', 'aa'), of('1.2.9', 'bb')];
+
+  expect(digestText(files)).toBe('1.2.10 aa\n1.2.9 bb\n');
+  expect(digestCount(files)).toBe(2);
+});
+
+test('a short code has six signs that a person can read aloud', () => {
+  expect(shortCode('00000000ffff')).toBe('000-000');
+  expect(shortCode('ffffffff-ffff')).toMatch(/^[0-9A-Z]{3}-[0-9A-Z]{3}$/);
+  expect(shortCode('00000023')).toBe('000-00Z');
+});
+
+test('an enrolment code is read from the address and from careless typing', () => {
+  expect(enrolCode(' ab12 cd34\n')).toBe('AB12CD34');
+  expect(enrolCodeOf('#enrol=AB-12%20')).toBe('AB-12');
+  expect(enrolCodeOf('#study/1')).toBeNull();
+  expect(enrolCodeOf('#enrol=%E0%A4%A')).toBeNull();
+});
+
+test('sizes are said in the unit that a person would say', () => {
+  expect(quantity(0)).toEqual({ value: 0, unit: 'kilobyte' });
+  expect(quantity(12)).toEqual({ value: 1, unit: 'kilobyte' });
+  expect(quantity(1_540_000)).toEqual({ value: 1.5, unit: 'megabyte' });
+  expect(quantity(2_340_000_000)).toEqual({ value: 2.3, unit: 'gigabyte' });
+});
+
+/** A hundred percent is a promise. */
+test('a hundred percent only when all is there', () => {
+  expect(percent(9_999_999, 10_000_000)).toBe(99);
+  expect(percent(10, 10)).toBe(100);
+  expect(percent(0, 0)).toBe(0);
+});
+
+test('a date that no calendar has is not shown as one', () => {
+  expect(isoDate('20240229')).toBe('2024-02-29');
+  expect(isoDate('20230229')).toBeNull();
+  expect(isoDate('1999.01.31')).toBe('1999-01-31');
+  expect(isoDate('unknown')).toBeNull();
+});
+
+test('a name reads family first, with other scripts behind', () => {
+  expect(readableName('Yamada^Tarou=山田^太郎=やまだ^たろう')).toBe(
+    'Yamada, Tarou (山田, 太郎, やまだ, たろう)',
+  );
+  expect(readableName('Doe^Jane^^Dr')).toBe('Doe, Dr Jane');
+  expect(readableName('=山田^太郎')).toBe('山田, 太郎');
+});
+
+function read(name: string, id: string, studyUid: string, instanceUid: string): Reading {
+  const patient = { name, id, birthDate: '', sex: '' };
+  return {
+    kind: 'instance',
+    header: { patient, studyUid, instanceUid, studyDate: '', modality: 'CT', description: '' },
+  };
+}
+
+/** Two patients on one CD are never shown as one. */
+test('files are grouped by patient and study, and what is left out is said', () => {
+  const readings: readonly Reading[] = [
+    read('A', '1', 's1', 'i1'),
+    read('a ', '1', 's1', 'i2'),
+    read('B', '1', 's2', 'i3'),
+    { kind: 'skipped', reason: 'index' },
+  ];
+  const found = group(readings.map((reading, index) => ({ index, name: `f${index}`, size: 5, reading })));
+
+  expect(
+    found.patients.map((p) => [p.patient.name, p.studies.map((s) => [s.images, s.bytes, s.files])]),
+  ).toEqual([
+    ['A', [[2, 10, [0, 1]]]],
+    ['B', [[1, 5, [2]]]],
+  ]);
+  expect(found.skipped).toEqual([{ reason: 'index', names: ['f3'] }]);
+});
