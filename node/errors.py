@@ -10,11 +10,16 @@ NodeError
   DiskFull                 the disk reserve is reached; nothing was taken
   StoreDamaged             a file of the store is not what its name says
     BlobMissing            a blob is not in this store
+  CodecUnknown             a newer version of the program coded this study; update this one
+  ContentDiffers           an instance is not what was confirmed
   StoreTooNew              a newer version of the program wrote the database; update this one
   PeerUnreachable          nobody answers at a peer's address, or the line was cut; the schedule comes back
   PeerRefused              a peer answered with an error
   WrongOffset              a part does not go on where the last one ended; ask for the offset
   Refused                  a request that is wrong; the sender must change it
+  DestinationUnreachable   no answer of a PACS came: no network, or something else answers there
+  DestinationBusy          the PACS asks to come back later
+  DestinationLocked        the PACS refuses the credentials; a person must renew them
 """
 
 
@@ -62,6 +67,18 @@ class BlobMissing(StoreDamaged):
     code = "blob-missing"
 
 
+class CodecUnknown(NodeError):
+    """A newer version of the program coded this study."""
+
+    code = "codec-unknown"
+
+
+class ContentDiffers(NodeError):
+    """An instance is not what was confirmed."""
+
+    code = "content-differs"
+
+
 class StoreTooNew(NodeError):
     """A newer version of the program wrote the database."""
 
@@ -102,3 +119,27 @@ class Refused(NodeError):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+class DestinationUnreachable(NodeError):
+    """No answer of a PACS came: no network, a broken line, or something else answers there."""
+
+    code = "destination-unreachable"
+    retry = True
+
+
+class DestinationBusy(NodeError):
+    """The PACS, or what stands before it, asks to come back later."""
+
+    code = "destination-busy"
+    retry = True
+
+    def __init__(self, retry_after_s: float | None = None) -> None:
+        super().__init__("the destination is busy")
+        self.retry_after_s = retry_after_s
+
+
+class DestinationLocked(NodeError):
+    """The PACS refuses the credentials."""
+
+    code = "destination-locked"
