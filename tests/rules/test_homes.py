@@ -21,7 +21,14 @@ HOME: dict[str, set[str]] = {
     "nacl": {
         *("sync.bodies", "sync.cose", "sync.facts", "sync.manifest", "sync.segments"),
         *("node.keys", "node.recovery", "node.mesh.tls", "node.store.factlog"),
-        *("node.api.auth", "node.api.tokens", "node.operator", "node.mesh.joining", "node.intake.spool"),
+        *(
+            "node.api.auth",
+            "node.api.tokens",
+            "node.operator",
+            "node.mesh.joining",
+            "node.intake.spool",
+            "node.intake.uploads",
+        ),
     },
     "platformdirs": {"node.config"},
     "pydantic": {"node.config", "node.api."},
