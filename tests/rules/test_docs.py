@@ -66,6 +66,18 @@ def test_the_life_of_an_entry_stands_in_the_docs() -> None:
     assert shown["table"].splitlines() == lifecycle.table().splitlines()
 
 
+def test_each_link_in_the_docs_leads_somewhere() -> None:
+    """A page that is promised and missing costs a reader more than one that is not mentioned."""
+    broken = {
+        f"{page.name}: {target}"
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    }
+
+    assert broken == set()
+
+
 def _tree_in_docstring(module: ModuleType) -> list[tuple[int, str]]:
     """Return the indented names of the docstring, with their depth."""
     lines = (module.__doc__ or "").splitlines()
