@@ -9,12 +9,10 @@ server and the mesh client.
 import contextlib
 import hashlib
 import ssl
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -22,9 +20,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from nacl import utils
 from nacl.signing import SigningKey
 
+from node import tlskey
 from sync.errors import BadInvitation
 from sync.ids import NodeId, short
 
@@ -208,19 +206,7 @@ def _harden(context: ssl.SSLContext) -> None:
 
 
 def _load(context: ssl.SSLContext, identity: Identity) -> None:
-    """Give a context the node's key. OpenSSL reads files only, so it is encrypted for that moment."""
-    password = utils.random(32).hex()
-    private = Ed25519PrivateKey.from_private_bytes(bytes(identity.key)).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(password.encode()),
-    )
-    certificates = "".join(ssl.DER_cert_to_PEM_cert(der) for der in identity.chain)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "identity.pem"
-        file.touch(mode=0o600)
-        file.write_bytes(private + certificates.encode())
-        context.load_cert_chain(file, password=password)
+    tlskey.load(context, Ed25519PrivateKey.from_private_bytes(bytes(identity.key)), identity.chain)
 
 
 def _builder(
