@@ -252,6 +252,10 @@ class Keystore:
         """The key that signs people's TLS certificates: PKCS8 in DER; None on nodes that do not admit."""
         return self._open.web_issuer_key
 
+    def make_web_issuer_key(self, random: Random = utils.random) -> None:
+        """Make the key that signs people's TLS certificates, and keep it durably."""
+        self.keep_web_issuer_key(_pkcs8(p256_key(random(64))))
+
     def keep_web_issuer_key(self, pkcs8: bytes) -> None:
         """Keep the key that signs people's TLS certificates, durably."""
         self._open = replace(self._open, web_issuer_key=pkcs8)
