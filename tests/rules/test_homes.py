@@ -13,14 +13,14 @@ from support.source import ROOT, imports_of, module_of, python_files, tree_of
 HOME: dict[str, set[str]] = {
     "apscheduler": {"node.jobs.schedule"},
     "cbor2": {"sync.cbor"},
-    "cryptography": {"node.keys", "node.recovery", "node.mesh.tls"},
+    "cryptography": {"node.keys", "node.recovery", "node.mesh.tls", "node.tlskey", "node.webcert"},
     "dicomweb_client": {"node.deliver.dicomweb"},
     "fastapi": {"node.api.", "node.mesh.server", "node.service"},
     "httpx": {"node.deliver.", "node.mesh.client", "node.mesh.joining", "node.cli."},
     "joserfc": {"node.api.tokens"},
     "nacl": {
         *("sync.bodies", "sync.cose", "sync.facts", "sync.manifest", "sync.segments"),
-        *("node.keys", "node.recovery", "node.mesh.tls", "node.store.factlog"),
+        *("node.keys", "node.recovery", "node.tlskey", "node.mesh.tls", "node.store.factlog"),
         *(
             "node.api.auth",
             "node.api.tokens",
