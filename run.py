@@ -235,7 +235,11 @@ def build_app() -> None:
     )
     packages = _digest([PWA / "package.json", PWA / "package-lock.json"])
     if _stamped("packages") != packages or not (PWA / "node_modules").exists():
-        _quietly([*npm, "ci", "--no-audit", "--no-fund"], advice, PWA, folder)
+        install = [*npm, "install", "--no-save", "--no-audit", "--no-fund"]
+        if _run([*npm, "ci", *install[-2:]], PWA, folder).returncode != 0:
+            # `npm ci` refuses a lock file that lacks a binary for some other system, as one has that was
+            # written where the registry lacked it. This takes what is locked, and its exact versions else.
+            _quietly(install, advice, PWA, folder)
         _stamp("packages", packages)
     _quietly([*npm, "run", "build"], advice, PWA, folder)
     _stamp("app", sources)
@@ -343,13 +347,16 @@ def _environment(path: Path | None = None) -> dict[str, str]:
     variables = {name: value for name, value in os.environ.items() if name not in unwanted}
     folders = [str(path or ""), str(_python().parent), variables.get("PATH", os.defpath)]
     variables["PATH"] = os.pathsep.join(folder for folder in folders if folder)
-    home = Path("~").expanduser()
+    if not variables.get("HOME", "set"):
+        del variables["HOME"]  # empty, it would make tools write into a folder called ~
+    home = Path(variables.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - Path's raises without one
     if not home.is_dir() or not os.access(home, os.W_OK):
         caches = {"UV_CACHE_DIR": VENV / "cache" / "uv", "npm_config_cache": VENV / "cache" / "npm"}
         _offer(variables, {name: str(path) for name, path in caches.items()})
     # Hospitals look into TLS with certificates of their own, which only the system knows.
     bundle = next((name for name in _SYSTEM_CERTIFICATES if Path(name).exists()), None)
     _offer(variables, {"UV_SYSTEM_CERTS": "true", "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+    _offer(variables, {"npm_config_update_notifier": "false"})
     _offer(variables, {"NODE_EXTRA_CA_CERTS": bundle} if bundle else {})
     return variables
 
