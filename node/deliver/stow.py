@@ -1,0 +1,269 @@
+"""Sending instances by STOW-RS (PS3.18 §10.5): streamed, in batches, one result for each instance.
+
+Called by `node.deliver.dicomweb`. Bodies are the original bytes, opened anew for each request, with an
+exact Content-Length (some archives answer 411 without) under HTTP/1.1. A status is only a hint: what an
+answer names counts, and what it does not name is unknown. dicomweb-client is not used for this: its retry
+sends an empty body the second time and takes the answer for success (seen with 0.61.2).
+"""
+
+import contextlib
+import email.utils
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import httpx
+
+from node.deliver.answer import StoreAnswer, read_answer
+from node.deliver.destination import Outgoing, Result
+from node.deliver.reasons import explain, failure_outcome
+from node.errors import DestinationBusy, DestinationLocked, DestinationUnreachable, StoreDamaged
+from sync.evidence import Outcome
+
+log = logging.getLogger(__name__)
+
+# Fewer writes than a small slice has parts, and small enough that a short write copies little of the rest.
+_WRITE_BYTES = 262_144
+_LONGEST_ANSWER = 64 * 1024 * 1024
+_LATER = frozenset({408, 425, 429, 502, 503, 504, 507})
+_AUTH = frozenset({401, 403, 407})
+# Nothing that takes images is at this address.
+_WRONG_ADDRESS = frozenset({404, 405, 410, 501})
+
+
+# Something of the batch failed, and the answer does not say which: to be sent alone if it is not there.
+ONE_OF_SEVERAL = "one-of-several"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one request carries at most."""
+
+    instances: int = 10
+    octets: int = 16 * 1024 * 1024
+
+
+class BatchSize:
+    """Learns how much a destination takes at once: halves when it refuses, grows again by an eighth.
+
+    What was refused with 413 is remembered as a ceiling. A single instance may always be tried.
+    """
+
+    def __init__(self, most: Limits) -> None:
+        self._most = most
+        self._instances = most.instances
+        self._octets = most.octets
+        self._ceiling = 2**63
+
+    def cut(self, instances: Sequence[Outgoing]) -> int:
+        """Return how many of `instances` go into the next request; at least one."""
+        total = 0
+        for count, instance in enumerate(instances[: self._instances]):
+            total += instance.size
+            if count and total > self._octets:
+                return count
+        return min(len(instances), self._instances)
+
+    def refused(self, batch: Sequence[Outgoing]) -> None:
+        """Note that a batch was too large."""
+        self._ceiling = min(self._ceiling, _octets(batch))
+        self.shrink(batch)
+
+    def shrink(self, batch: Sequence[Outgoing]) -> None:
+        """Carry half of this batch next time; on a bad line less is lost when it breaks."""
+        self._octets = max(1, min(self._octets, _octets(batch)) // 2)
+        self._instances = max(1, min(self._instances, len(batch)) // 2)
+
+    def went_well(self) -> None:
+        """Grow a little, below what was ever refused."""
+        self._instances = min(self._most.instances, self._instances + max(1, self._instances // 8))
+        grown = self._octets + max(1, self._octets // 8)
+        self._octets = min(self._most.octets, grown, max(1, self._ceiling - self._ceiling // 8))
+
+
+def _octets(batch: Sequence[Outgoing]) -> int:
+    return sum(instance.size for instance in batch)
+
+
+class StowSender:
+    """Sends to one STOW-RS service.
+
+    Args:
+        client: sends the requests; made by `node.deliver.dicomweb.http_client`.
+        base_url: of the DICOMweb service, without a slash at the end.
+        auth: gives the header fields that let us in, anew for each request.
+    """
+
+    def __init__(
+        self,
+        client: httpx.Client,
+        base_url: str,
+        auth: Callable[[], Mapping[str, str]] = dict,
+        limits: Limits | None = None,
+    ) -> None:
+        self._client = client
+        self._base_url = base_url
+        self._auth = auth
+        self._size = BatchSize(limits or Limits())
+
+    def send(self, instances: Sequence[Outgoing], *, alone: bool = False) -> list[Result]:
+        """Send instances of one study and return one result for each, in that order.
+
+        What was too large is halved. Else nothing is sent twice here: an archive may have kept what it did
+        not name, and some handle duplicates badly.
+
+        Args:
+            instances: of one study.
+            alone: one instance a request, so that an answer that names nobody is about this one.
+
+        Raises:
+            DestinationUnreachable, DestinationBusy, DestinationLocked: what was under way is unknown.
+            StoreDamaged: an instance could not be read, or is not as long as it should be.
+        """
+        results: list[Result] = []
+        at = 0
+        while at < len(instances):
+            batch = instances[at : at + (1 if alone else self._size.cut(instances[at:]))]
+            results += self._send_batch(batch)
+            at += len(batch)
+        return results
+
+    def _send_batch(self, batch: Sequence[Outgoing]) -> list[Result]:
+        started = time.monotonic()
+        status, headers, answer = self._post(batch)
+        ms = int((time.monotonic() - started) * 1000)
+        log.debug("batch sent instances=%d bytes=%d status=%d ms=%d", len(batch), _octets(batch), status, ms)
+        names_somebody = bool(answer.stored or answer.failed)
+        if status == 413 and not names_somebody:
+            self._size.refused(batch)
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                return self._send_batch(batch[:middle]) + self._send_batch(batch[middle:])
+        elif not names_somebody:
+            _raise_for_all(status, headers)
+        else:
+            self._size.went_well()
+        return [_of_instance(i, status, answer, alone=len(batch) == 1) for i in batch]
+
+    def _post(self, batch: Sequence[Outgoing]) -> tuple[int, httpx.Headers, StoreAnswer]:
+        boundary = secrets.token_hex(16)
+        body = _Body(batch, boundary)
+        url = f"{self._base_url}/studies/{quote(batch[0].study_uid, safe='')}"
+        headers = {
+            **self._auth(),
+            "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+            "Content-Length": str(body.size),
+            "Accept": "application/dicom+json",
+        }
+        try:
+            with self._client.stream("POST", url, headers=headers, content=iter(body)) as response:
+                return response.status_code, response.headers, read_answer(_whole(response))
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+            kind = type(error).__name__
+        # Outside of the handler: the error of httpx holds the URL, and must not be chained.
+        log.info("line broke while sending error=%s instances=%d", kind, len(batch))
+        if len(batch) > 1:
+            self._size.shrink(batch)
+        raise DestinationUnreachable("the line broke while sending")
+
+
+class _Body:
+    """A multipart/related body (RFC 2387) of original bytes, one part an instance."""
+
+    def __init__(self, batch: Sequence[Outgoing], boundary: str) -> None:
+        self._batch = batch
+        self._head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode("ascii")
+        self._end = f"--{boundary}--\r\n".encode("ascii")
+        self.size = sum(len(self._head) + i.size + 2 for i in batch) + len(self._end)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the body in pieces of 256 KiB: many small slices in one, one large in many."""
+        waiting: list[bytes] = []
+        length = 0
+        for piece in self._pieces():
+            if length + len(piece) <= _WRITE_BYTES:
+                waiting.append(piece)
+                length += len(piece)
+                continue
+            if waiting:
+                yield b"".join(waiting)
+            view = memoryview(piece)
+            full = len(piece) - len(piece) % _WRITE_BYTES
+            for at in range(0, full, _WRITE_BYTES):
+                yield bytes(view[at : at + _WRITE_BYTES])
+            waiting, length = [bytes(view[full:])], len(piece) - full
+        yield b"".join(waiting)
+
+    def _pieces(self) -> Iterator[bytes]:
+        for instance in self._batch:
+            yield self._head
+            length = 0
+            for piece in instance.open():
+                length += len(piece)
+                yield piece
+            if length != instance.size:
+                raise StoreDamaged(f"an instance has {length} bytes where {instance.size} were expected")
+            yield b"\r\n"
+        yield self._end
+
+
+def _whole(response: httpx.Response) -> bytes:
+    """Read an answer up to its limit; one beyond it names nobody."""
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > _LONGEST_ANSWER:
+            return b""
+    return bytes(body)
+
+
+def _raise_for_all(status: int, headers: httpx.Headers) -> None:
+    """Raise where an answer that names nobody is about the destination, not about these instances."""
+    if status in _AUTH:
+        raise DestinationLocked(f"the destination answers {status}")
+    if status in _LATER:
+        raise DestinationBusy(retry_after_s(headers.get("Retry-After")))
+    if status in _WRONG_ADDRESS or 300 <= status < 400:
+        raise DestinationUnreachable(f"no DICOMweb service answers at this address ({status})")
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Return what a Retry-After header (RFC 9110 §10.2.3) asks for in seconds; None if it says nothing.
+
+    A date is taken relative to this machine's clock, which may be wrong, so at most an hour is believed.
+    """
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(min(int(value), 86_400))
+    with contextlib.suppress(TypeError, ValueError):
+        then = email.utils.parsedate_to_datetime(value).timestamp()
+        return min(max(0.0, then - time.time()), 3_600.0)
+    return None
+
+
+def _of_instance(instance: Outgoing, status: int, answer: StoreAnswer, *, alone: bool) -> Result:
+    stored = answer.stored.get(instance.uid)
+    failure = answer.failed.get(instance.uid)
+    if stored is not None and failure is not None:
+        return _result(instance, Outcome.UNKNOWN, "contradiction")
+    if stored is not None:
+        return _result(instance, Outcome.STORED_WITH_WARNING if stored else Outcome.STORED, stored)
+    if failure is None and alone and answer.others:
+        failure = answer.others[0]
+    if failure is not None:
+        return _result(instance, failure_outcome(failure), failure)
+    if status == 424 or status >= 500:
+        return _result(instance, Outcome.RETRY, f"http-{status}")
+    if status >= 400 and alone:
+        return _result(instance, Outcome.REJECTED, f"http-{status}")
+    if status >= 400 or answer.others:
+        return _result(instance, Outcome.UNKNOWN, ONE_OF_SEVERAL)
+    return _result(instance, Outcome.UNKNOWN, "not-named" if answer.readable else "not-dicomweb")
+
+
+def _result(instance: Outgoing, outcome: Outcome, code: str) -> Result:
+    return Result(instance.uid, outcome, code, explain(code))
