@@ -118,6 +118,15 @@ class Membership:
         """Return the members that count, the revoked ones among them marked."""
         return self._info
 
+    def forwarder_seals(self) -> tuple[bytes, ...]:
+        """Return the sealing keys of all who may open studies now, in a fixed order."""
+        return tuple(
+            seal
+            for _, info in sorted(self._info.items())
+            if Role.FORWARD in info.roles
+            for seal in info.seals
+        )
+
     def may_receive(self, key: NodeId, *, now_ms: int) -> bool:
         """Say whether a peer may be given live facts and blobs: a member, not revoked, not expired."""
         info = self._info.get(key)

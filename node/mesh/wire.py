@@ -11,13 +11,14 @@ from node.errors import Refused
 from sync import cbor
 from sync.errors import BadCbor
 from sync.ids import BlobId, EntryId, FactId, NodeId
+from sync.manifest import MAX_MANIFEST_BYTES
 
 PROTOCOL = 1
 CBOR_TYPE = "application/cbor"
 OCTETS_TYPE = "application/octet-stream"
 SNAPSHOT_HEADER = "clinicmesh-snapshot"
 MAX_BODY = 8 * 1024 * 1024
-MAX_BLOB = 16 * 1024 * 1024  # a manifest; blobs of a stream are at most 4 MiB + 48
+MAX_BLOB = MAX_MANIFEST_BYTES  # blobs of a stream are at most 4 MiB + 48
 MAX_IDS = 2_000
 FRAME_LIMIT = 128 * 1024
 FACTS_BATCH_BYTES = 1024 * 1024

@@ -1,0 +1,173 @@
+"""What an administrator does: destinations, invitations, peers, decisions, salvage (scope `admin`)."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from node import journey
+from node.api.auth import Caller
+from node.errors import Refused
+from node.keys import seal
+from node.mesh.joining import LIFE_MS, Inviter
+from node.parts import Node
+from node.salvage import salvage
+from sync import cbor
+from sync.bodies import Body, Decision, DestinationBody, Role, Trouble
+from sync.evidence import Evidence
+from sync.ids import EntryId
+from sync.manifest import key_id
+
+Require = Callable[[str], Callable[..., Caller]]
+_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class NewDestination(_Body):
+    """A PACS. Credentials are sealed to the forwarders and never given back."""
+
+    name: _Name
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=500)]
+    type: Literal["dicomweb"] = "dicomweb"
+    evidence: Evidence = Evidence.READ_BACK
+    user: str = ""
+    password: str = ""
+    bearer: str = ""
+    headers: dict[str, str] = Field(default_factory=dict, max_length=16)
+
+
+class NewInvitation(_Body):
+    """Who may join with the code."""
+
+    roles: list[Role] = Field(min_length=1, max_length=5)
+    label: Annotated[str, StringConstraints(max_length=64)] = ""
+
+
+class NewPeer(_Body):
+    """Where another node listens, "host:port"."""
+
+    address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:\[\]_-]{1,100}:\d{1,5}$")]
+
+
+class NewDecision(_Body):
+    """What a person decided about an entry."""
+
+    entry_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    decision: Literal["retry", "accept", "leave-out", "destination", "urgent"]
+    person: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    destination: str = ""
+
+
+class SalvageFrom(_Body):
+    """The folder of a dead node, on this machine."""
+
+    folder: str
+
+
+def router(node: Node, inviter: Inviter, require: Require) -> APIRouter:
+    """Return the routes; `require` gives the dependency that asks for a scope."""
+    routes = APIRouter(prefix="/api/v1", tags=["admin"])
+    admin = [Depends(require("admin"))]
+
+    @routes.get("/destinations", dependencies=[Depends(require("status"))])
+    def destinations() -> dict[str, list[dict[str, str]]]:
+        """List the PACS by name; no secrets."""
+        known = node.facts.ask(lambda ledger: ledger.destinations())
+        return {
+            "destinations": [
+                {"name": name, "type": body.type, "evidence": body.evidence}
+                for name, body in sorted(known.items())
+            ]
+        }
+
+    @routes.post("/destinations", status_code=201, dependencies=admin)
+    def add_destination(body: NewDestination) -> dict[str, str]:
+        """Tell the whole mesh of a PACS, or change one of the same name."""
+        secret = cbor.encode(
+            {"user": body.user, "password": body.password, "bearer": body.bearer, "headers": body.headers}
+        )
+        seals = node.facts.ask(lambda ledger: ledger.membership.forwarder_seals())
+        fact = node.facts.issue(
+            DestinationBody(
+                name=body.name,
+                type=body.type,
+                url=body.url.rstrip("/"),
+                evidence=body.evidence.value,
+                quirks={},
+                secrets={bytes(key_id(public)): seal(public, secret) for public in seals},
+            )
+        )
+        return {"name": body.name, "fact": fact.id.hex()}
+
+    @routes.post("/admin/invitations", status_code=201, dependencies=admin)
+    def invite(body: NewInvitation) -> dict[str, str | int]:
+        """Make a code with which one node may join."""
+        code = inviter.invite([role.value for role in body.roles], label=body.label)
+        return {"code": code, "expires_in": LIFE_MS // 1000, "port": node.settings.mesh_port}
+
+    @routes.post("/admin/peers", status_code=201, dependencies=admin)
+    def add_peer(body: NewPeer) -> dict[str, str]:
+        """Remember where another node listens, and meet it."""
+        node.notes.add_peer(body.address)
+        node.signals.tell("replicate")
+        return {"address": body.address}
+
+    @routes.delete("/admin/peers/{address}", status_code=204, dependencies=admin)
+    def remove_peer(address: str) -> None:
+        """Forget an address."""
+        if not node.notes.remove_peer(address):
+            raise Refused("not-found", "No such address is known here.")
+
+    @routes.post("/admin/meet", status_code=202, dependencies=admin)
+    def meet_now() -> dict[str, str]:
+        """Meet all known peers now."""
+        node.signals.tell("replicate")
+        return {"state": "started"}
+
+    @routes.get("/troubles", dependencies=[Depends(require("status"))])
+    def troubles() -> dict[str, list[dict[str, Any]]]:
+        """List the entries that need a person."""
+        waiting = [view for view in node.holdings.views() if view.troubles and view.tombstone is None]
+        return {
+            "troubles": [
+                {
+                    "entry_id": view.entry.hex(),
+                    "code": journey.code_of(view.entry),
+                    "troubles": [_trouble(fact.body) for fact in view.troubles],
+                }
+                for view in waiting
+            ]
+        }
+
+    @routes.post("/admin/decisions", status_code=201, dependencies=admin)
+    def decide(body: NewDecision) -> dict[str, str]:
+        """Sign a person's decision about an entry's trouble."""
+        entry = EntryId(bytes.fromhex(body.entry_id))
+        view = node.holdings.view(entry)
+        if view.study is None or view.tombstone is not None:
+            raise Refused("study-unknown", "No study on its way has this id.")
+        detail: dict[str, Any] = {"answers": [fact.id for fact in view.troubles]}
+        if body.destination:
+            detail["name"] = body.destination
+        fact = node.facts.issue(Decision(body.decision, body.person, detail), entry)
+        node.signals.tell("forward")
+        return {"fact": fact.id.hex()}
+
+    @routes.post("/admin/salvage", dependencies=admin)
+    def salvage_folder(body: SalvageFrom) -> dict[str, int]:
+        """Take over what a dead node held."""
+        return asdict(salvage(node, Path(body.folder)))
+
+    return routes
+
+
+def _trouble(body: Body | None) -> dict[str, str | int]:
+    """Return a trouble as the API says it."""
+    assert isinstance(body, Trouble)
+    return {"code": body.code, "instances": body.instances, "since": body.since}

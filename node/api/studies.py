@@ -1,0 +1,110 @@
+"""Studies on their way, as this node knows them; nothing of any patient (docs/architecture.md §3)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from node import journey
+from node.api.auth import Caller
+from node.errors import Refused
+from node.journey import Story
+from node.parts import Node
+from sync.entries import EntryView
+from sync.erasure import erasure_of
+from sync.facts import FactClass
+from sync.ids import EntryId, short
+from sync.ledger import Ledger
+from sync.lifecycle import EntryState
+
+Require = Callable[[str], Callable[..., Caller]]
+
+
+def router(node: Node, require: Require) -> APIRouter:
+    """Return the routes; `require` gives the dependency that asks for a scope."""
+    routes = APIRouter(prefix="/api/v1", tags=["studies"], dependencies=[Depends(require("status"))])
+
+    @routes.get("/studies")
+    def studies() -> dict[str, list[Story]]:
+        """Return every entry that is announced or has ended, the newest first."""
+
+        def tell_all(ledger: Ledger) -> list[Story]:
+            return [_tell(ledger, view) for view in ledger.entries() if view.state is not EntryState.UNKNOWN]
+
+        told = node.facts.ask(tell_all)
+        return {"studies": sorted(told, key=lambda story: -(story.announced_at or 0))}
+
+    @routes.get("/studies/{entry_id}")
+    def study(entry_id: str) -> Story:
+        """Return one entry with its journey."""
+        entry = _entry_of(entry_id)
+        view = node.holdings.view(entry)
+        if view.state is EntryState.UNKNOWN:
+            raise Refused("study-unknown", "This node knows no such study.")
+        return node.facts.ask(lambda ledger: _tell(ledger, view))
+
+    @routes.get("/status")
+    def status() -> dict[str, Any]:
+        """Return how this node is: who it is, its peers, what waits, its disk."""
+        return status_of(node)
+
+    return routes
+
+
+def status_of(node: Node) -> dict[str, Any]:
+    """Return how this node is."""
+    members = node.facts.ask(lambda ledger: ledger.membership.members())
+    me = node.facts.node_id
+    held = node.queue.all()
+    states: dict[str, int] = {}
+    for view in node.holdings.views():
+        states[view.state] = states.get(view.state, 0) + 1
+    now = node.clock.carried_ms()
+    facts = node.facts.count()
+    return {
+        "node": short(me),
+        "label": node.membership.label,
+        "mesh": node.membership.genesis.name,
+        "mode": node.membership.genesis.mode.value,
+        "version": node.version,
+        "roles": sorted(members[me].roles) if me in members else [],
+        "locked": node.keystore.locked,
+        "studies": states,
+        "held": sum(one.complete for one in held),
+        "waiting_to_erase": sum(one.ended_ms is not None for one in held),
+        "facts": {"permanent": facts[FactClass.PERMANENT], "live": facts[FactClass.LIVE]},
+        "disk": {"free": node.blobs.free_bytes(), "held": node.queue.bytes_held()},
+        "members": [
+            {
+                "node": short(info.node),
+                "label": info.label,
+                "roles": sorted(info.roles),
+                "revoked": info.revoked,
+            }
+            for info in members.values()
+        ],
+        "peers": [
+            {
+                "address": peer.address,
+                "node": None if peer.node is None else short(peer.node),
+                "met_s_ago": None if peer.met_ms is None else (now - peer.met_ms) // 1000,
+            }
+            for peer in node.notes.peers()
+        ],
+        "destinations": sorted(node.facts.ask(lambda ledger: ledger.destinations())),
+    }
+
+
+def _tell(ledger: Ledger, view: EntryView) -> Story:
+    membership = ledger.membership
+    return journey.tell(view, membership.members(), erasure_of(view, ledger.reports(), membership))
+
+
+def _entry_of(text: str) -> EntryId:
+    try:
+        entry = bytes.fromhex(text)
+    except ValueError:
+        entry = b""
+    if len(entry) != 32:
+        raise Refused("study-unknown", "This node knows no such study.")
+    return EntryId(entry)

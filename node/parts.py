@@ -1,0 +1,42 @@
+"""The parts of one node, put together once and passed down; no globals, so two nodes fit one process."""
+
+from dataclasses import dataclass
+
+from node.clock import SystemClock
+from node.config import Settings
+from node.home import Home, Membership
+from node.keys import Keystore
+from node.signals import Signals
+from node.store.blobs import BlobStore
+from node.store.database import Database
+from node.store.factlog import FactLog
+from node.store.holdings import Holdings
+from node.store.notes import Notes
+from node.store.queue import Queue
+from node.store.vault import Vault
+from sync.manifest import MAX_RECIPIENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a running node is made of."""
+
+    version: str
+    settings: Settings
+    home: Home
+    membership: Membership
+    keystore: Keystore
+    clock: SystemClock
+    signals: Signals
+    database: Database
+    notes: Notes
+    blobs: BlobStore
+    facts: FactLog
+    queue: Queue
+    holdings: Holdings
+    vault: Vault
+
+    def recipients(self) -> list[bytes]:
+        """Return the keys that a new study is sealed to: every forwarder's, and the mesh's recovery key."""
+        seals = self.facts.ask(lambda ledger: ledger.membership.forwarder_seals())
+        return [self.membership.genesis.recovery, *seals][:MAX_RECIPIENTS]

@@ -1,0 +1,137 @@
+"""Salvage: hand over what a dead node held, from its files alone (DESIGN §5).
+
+The store describes itself: every blob is named by its hash, and every manifest lists its blobs. So a folder
+of blobs is enough, without database, keys or passphrase. What has no tombstone here is announced, by this
+node if nobody else has, and travels on. Nothing in the dead node's folder is changed.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.errors import Refused
+from node.parts import Node
+from sync.bodies import Priority, Role, Study
+from sync.errors import BadBlob, BadManifest
+from sync.ids import BlobId, EntryId, short
+from sync.lifecycle import ENDED
+from sync.manifest import Manifest, entry_id, parse_manifest
+
+log = logging.getLogger(__name__)
+_MAGIC = b"CMM1"
+
+
+@dataclass(slots=True)
+class Salvaged:
+    """What became of the entries in a dead node's folder."""
+
+    found: int = 0
+    handed_over: int = 0
+    known_already: int = 0
+    ended_before: int = 0
+    incomplete: int = 0
+
+
+def salvage(node: Node, folder: Path, progress: Callable[[int], None] = lambda _found: None) -> Salvaged:
+    """Take over every undelivered entry from the blobs below `folder`.
+
+    Raises:
+        Refused: there is no such folder, or this node may not announce studies.
+        DiskFull: there is no room; what was taken over stays.
+    """
+    if not folder.is_dir():
+        raise Refused("no-such-folder", "There is no such folder on this machine.")
+    me = node.facts.node_id
+    if Role.INGEST not in node.facts.ask(lambda ledger: ledger.membership.roles(me)):
+        raise Refused("may-not-announce", "This node takes no studies in; run it on one that does.")
+    files = _blob_files(folder)
+    result = Salvaged()
+    for entry, data, manifest in _manifests(files, node):
+        result.found += 1
+        progress(result.found)
+        _take_over(node, files, entry, data, manifest, result)
+    log.info("salvaged entries=%d total=%d", result.handed_over, result.found)
+    return result
+
+
+def _take_over(
+    node: Node,
+    files: dict[BlobId, Path],
+    entry: EntryId,
+    data: bytes,
+    manifest: Manifest,
+    result: Salvaged,
+) -> None:
+    view = node.holdings.view(entry)
+    if view.state in ENDED:
+        result.ended_before += 1
+        return
+    held = node.queue.get(entry)
+    if held is not None and held.complete:
+        result.known_already += 1
+        return
+    whole = all(_copy(node, files, blob) for blob, _ in manifest.blobs)
+    if held is not None:
+        node.holdings.take_manifest(entry, data)
+        whole = node.holdings.check_complete(entry)
+    elif whole:
+        node.blobs.put_verified(BlobId(entry), data)
+        listed = [(BlobId(entry), len(data)), *manifest.blobs]
+        study = Study(
+            manifest=BlobId(entry),
+            size=sum(size for _, size in listed),
+            blobs=len(listed),
+            priority=Priority.ROUTINE.value,
+            destination="",
+            submission=entry[:16],
+            origin=node.facts.node_id,
+        )
+        with node.facts.writing() as writing:
+            node.holdings.keep_own(writing, entry, study, listed)
+    if whole:
+        result.handed_over += 1
+    else:
+        result.incomplete += 1
+        log.warning("not whole in the folder entry=%s", short(entry))
+
+
+def _copy(node: Node, files: dict[BlobId, Path], blob: BlobId) -> bool:
+    """Copy one blob, its hash checked; say whether it is here now."""
+    if node.blobs.has(blob):
+        return True
+    path = files.get(blob)
+    if path is None:
+        return False
+    try:
+        node.blobs.put_verified(blob, path.read_bytes())
+    except (BadBlob, OSError):
+        return False
+    return True
+
+
+def _blob_files(folder: Path) -> dict[BlobId, Path]:
+    """Return the files below a folder that are named like blobs."""
+    files: dict[BlobId, Path] = {}
+    for path in folder.rglob("*"):
+        if len(path.name) == 64 and path.is_file() and path.parent.name not in ("part", "damaged"):
+            try:
+                files[BlobId(bytes.fromhex(path.name))] = path
+            except ValueError:
+                continue
+    return files
+
+
+def _manifests(files: dict[BlobId, Path], node: Node) -> Iterator[tuple[EntryId, bytes, Manifest]]:
+    """Yield every manifest of this mesh among the files."""
+    for blob, path in files.items():
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                continue
+        data = path.read_bytes()
+        try:
+            manifest = parse_manifest(data)
+        except BadManifest:
+            continue
+        if BlobId(entry_id(data)) == blob and manifest.mesh == node.membership.genesis.mesh_id:
+            yield EntryId(blob), data, manifest
