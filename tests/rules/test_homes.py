@@ -14,9 +14,11 @@ HOME: dict[str, set[str]] = {
     "apscheduler": {"node.jobs.schedule"},
     "cbor2": {"sync.cbor"},
     "cryptography": {"node.keys", "node.recovery", "node.mesh.tls", "node.tlskey", "node.webcert"},
-    "dicomweb_client": {"node.deliver.dicomweb"},
-    "fastapi": {"node.api.", "node.mesh.server", "node.service"},
+    "dicomweb_client": {"node.deliver.verify"},
+    "fastapi": {"node.api.", "node.mesh.server", "node.service", "node.sandbox_pacs"},
+    "filelock": {"node.home"},
     "httpx": {"node.deliver.", "node.mesh.client", "node.mesh.joining", "node.cli."},
+    "ifaddr": {"node.founding"},
     "joserfc": {"node.api.tokens"},
     "nacl": {
         *("sync.bodies", "sync.cose", "sync.facts", "sync.manifest", "sync.segments"),
@@ -28,12 +30,14 @@ HOME: dict[str, set[str]] = {
             "node.mesh.joining",
             "node.intake.spool",
             "node.intake.uploads",
+            "node.intake.submissions",
         ),
     },
     "platformdirs": {"node.config"},
     "pydantic": {"node.config", "node.api."},
     "pydantic_settings": {"node.config"},
-    "pydicom": {"node.intake.", "node.deliver."},
+    "pydicom": {"node.intake.", "node.deliver.", "node.sandbox_pacs"},
+    "requests": {"node.deliver.verify"},
     "rich": {"node.cli.", "node.demo."},
     "segno": {"node.cli."},
     "sqlalchemy": {"node.store.database"},
@@ -41,12 +45,17 @@ HOME: dict[str, set[str]] = {
     "starlette": {"node.api.", "node.mesh.server"},
     "structlog": {"node.logs"},
     "typer": {"node.cli."},
-    "uvicorn": {"node.service", "node.mesh.peercert"},
+    "uvicorn": {"node.service", "node.mesh.peercert", "node.sandbox_pacs"},
     "zeroconf": {"node.mesh.discovery"},
     "zstandard": {"node.store.codecs"},
 }
 # Libraries that come with one that pyproject.toml names, as its public face.
-COMES_WITH = {"starlette": "fastapi", "pydantic": "fastapi", "sqlalchemy": "sqlmodel"}
+COMES_WITH = {
+    "starlette": "fastapi",
+    "pydantic": "fastapi",
+    "sqlalchemy": "sqlmodel",
+    "requests": "dicomweb-client",
+}
 # Named in pyproject.toml and imported by nobody here.
 USED_BY_OTHERS = {"httptools": "uvicorn parses HTTP with it"}
 
