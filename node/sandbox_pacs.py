@@ -22,6 +22,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from node.deliver.compare import UNREADABLE
 from node.deliver.multipart import MultipartParser, PartBegins, PartData, boundary_of
 from node.errors import Refused
 
@@ -112,7 +113,7 @@ def _examine(path: Path) -> _Kept | None:
         header = data_set.to_json_dict(4096, lambda _element: "")
         uids = [str(data_set[name].value) for name in _UIDS]
         syntax = str(data_set.file_meta.TransferSyntaxUID)
-    except Exception:  # pydicom meets damaged files with errors of every kind, which quote values
+    except UNREADABLE:
         return None
     if not all(uids):
         return None

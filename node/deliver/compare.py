@@ -6,12 +6,15 @@ for the few instances whose bytes differ; both files are in memory then.
 """
 
 import hashlib
+import struct
+import zlib
 from io import BytesIO
 from typing import Any
 
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from node.deliver.part10 import HEAD_BYTES, file_meta
 
@@ -31,6 +34,12 @@ _TELLING = {
     "00280010": "Rows",
     "00280011": "Columns",
 }
+
+# What pydicom raises over damaged files; the texts quote values, so none is passed on.
+UNREADABLE = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError),
+    *(RuntimeError, TypeError, ValueError, struct.error, zlib.error, InvalidDicomError),
+)
 
 
 class Digest:
@@ -98,7 +107,7 @@ def same_data_set(ours: bytes, theirs: bytes, coerced: frozenset[int] = frozense
         if len(syntaxes) > 1 and not syntaxes <= {_IMPLICIT_LITTLE, _EXPLICIT_LITTLE}:
             return False
         return _same(mine, other, coerced)
-    except Exception:  # pydicom meets damaged files with errors of every kind, which quote values
+    except UNREADABLE:
         return False
 
 
@@ -124,7 +133,7 @@ def same_metadata(ours: bytes, theirs: Any) -> bool | None:
                 missing = True
             elif expected != shown:
                 return False
-    except Exception:  # as above
+    except UNREADABLE:
         return None
     return None if missing else True
 
