@@ -93,3 +93,40 @@ class PeerRow(Row, table=True):
     node: bytes | None = None
     typed: bool = False
     met_ms: int | None = None  # life clock of the last completed meeting
+
+
+class SubmissionRow(Row, table=True):
+    """What a person handed in at once. `node.store.intake` keeps them."""
+
+    __tablename__ = "submission"
+
+    id: str = Field(primary_key=True)
+    client_id: str
+    device: str = Field(index=True)
+    kind: str
+    state: str
+    made_ms: int  # life clock; the oldest is examined first
+    length: int | None = None
+    examination: bytes | None = None  # sealed to the intake key
+    confirmation: bytes | None = None  # sealed to the intake key
+    confirmation_hash: bytes | None = None
+    entries: bytes  # CBOR: [place in the confirmation, entry id] of what is kept already
+    problem_code: str | None = None
+    problem_detail: str | None = None  # one of our own sentences, with counts
+
+
+class UploadRow(Row, table=True):
+    """A tus upload. `offset` octets of it lie durably, sealed, in the first `position` of its spool file."""
+
+    __tablename__ = "upload"
+
+    id: str = Field(primary_key=True)
+    submission: str = Field(index=True)
+    device: str
+    length: int
+    offset: int
+    position: int
+    keys: bytes  # CBOR: [first offset, key sealed to the intake key]; empty once erased
+    metadata_box: bytes  # what the client called it, sealed with the first key
+    touched_ms: int  # life clock of the last progress
+    erased: bool  # intent: set before the file goes

@@ -1,0 +1,227 @@
+"""DICOM headers: has a worker process read them, and never waits longer than ten seconds for one file.
+
+`HeaderReader` is the node's side of `node.intake.worker`. What comes back is plain text of bounded length;
+nothing of a file is parsed in this process.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import node
+from node.intake import frames
+from node.intake.detect import Content
+
+PIECE_BYTES = 1 << 20
+TIMEOUT_S = 10.0
+_HEAD_BYTES = 64 << 10  # the header of nearly every slice, and what a pipe takes at once
+_WANT_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the examination wants to know of an instance; all values as text, empty if missing."""
+
+    class_uid: str
+    uid: str = field(repr=False)
+    syntax: str
+    study_uid: str = field(repr=False)
+    series_uid: str = field(repr=False)
+    patient_name: str = field(repr=False)
+    patient_id: str = field(repr=False)
+    birth_date: str = field(repr=False)
+    sex: str = field(repr=False)
+    study_date: str = field(repr=False)
+    study_description: str = field(repr=False)
+    modality: str
+    series_number: str
+    series_description: str = field(repr=False)
+    body_part: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a file turned out to be: an instance, a directory, or a code of why it is neither."""
+
+    header: Header | None = None
+    sha256: str = field(default="", repr=False)
+    listed: tuple[str, ...] | None = field(default=None, repr=False)
+    code: str | None = None
+
+
+class _WorkerDied(Exception):
+    """The worker process ended, by a limit of its own or because it was late."""
+
+
+class HeaderReader:
+    """Reads headers in a worker process, which is started when it is needed. For one thread.
+
+    Args:
+        timeout_s: how long one file may take; then the process is killed and the file is `too-complex`.
+    """
+
+    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._deadline: float | None = None
+        self._stopped = threading.Event()
+
+    def read(self, first: bytes, rest: BinaryIO, size: int, content: Content) -> Found:
+        """Read the header of a DICOM file, and hash the file in the same pass.
+
+        Args:
+            first: the first octets, at most 1 MiB.
+            rest: where the others come from.
+            size: the octets of the whole file.
+            content: PART10 or BARE.
+        """
+        stream = _Forward(first, rest)
+        try:
+            told = self._ask(stream, first, size, content)
+        except _WorkerDied:
+            self._stop()
+            return Found(code="too-complex")
+        except BaseException:
+            self._stop()  # it waits for octets that will not come
+            raise
+        if told.get("code") == "dicomdir":
+            return Found(code="dicomdir", listed=tuple(map(str, told["listed"])))
+        if "code" in told:
+            return Found(code=str(told["code"]))
+        if stream.drain() != size:
+            return Found(code="truncated")
+        return Found(header=Header(**told), sha256=stream.hash.hexdigest())
+
+    def close(self) -> None:
+        """End the worker process."""
+        self._stop()
+
+    def _ask(self, stream: "_Forward", first: bytes, size: int, content: Content) -> dict[str, Any]:
+        source, sink = self._running()
+        opening = frames.OPENING.pack(size, content is Content.PART10)
+        _say(sink, frames.FILE, opening, first[:_HEAD_BYTES])
+        stream.hash_window()  # while the worker is busy
+        left = self._timeout_s
+        while True:
+            begin = time.monotonic()
+            self._deadline = begin + left
+            try:
+                kind, payload = frames.receive(source)
+            except (OSError, EOFError):
+                raise _WorkerDied from None
+            finally:
+                self._deadline = None
+            left -= time.monotonic() - begin
+            if kind == frames.ANSWER:
+                told: dict[str, Any] = json.loads(payload)
+                return told
+            at, wanted = frames.WANT.unpack(payload)
+            _say(sink, frames.MORE, stream.fetch(at, min(wanted, _WANT_LIMIT)))
+
+    def _running(self) -> tuple[BinaryIO, BinaryIO]:
+        """Return the worker's output and input; start it if it is not there."""
+        if self._process is None or self._process.poll() is not None:
+            self._stop()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "node.intake.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # a traceback would quote the file
+                env={**os.environ, "PYTHONPATH": str(Path(node.__file__).parents[1]), **_ONE_THREAD},
+            )
+            self._stopped = threading.Event()
+            threading.Thread(
+                target=self._watch, args=(self._process, self._stopped), name="header-watch", daemon=True
+            ).start()
+        return cast("BinaryIO", self._process.stdout), cast("BinaryIO", self._process.stdin)
+
+    def _watch(self, process: "subprocess.Popen[bytes]", stopped: threading.Event) -> None:
+        """Kill a worker that is late; reading from it then ends at once. Windows pipes know no timeout."""
+        while not stopped.wait(min(1.0, self._timeout_s / 4)):
+            deadline = self._deadline
+            if deadline is not None and time.monotonic() > deadline:
+                process.kill()
+                return
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    try:
+                        pipe.close()
+                    except OSError:  # octets that the worker no longer takes
+                        continue
+
+
+# numpy, if it is there, would make threads whose stacks count against the worker's memory.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def _say(sink: BinaryIO, kind: bytes, *payload: bytes) -> None:
+    try:
+        frames.send(sink, kind, *payload)
+    except OSError:
+        raise _WorkerDied from None
+
+
+class _Forward:
+    """A file read once, in windows of at most 1 MiB and what was asked for, all of it hashed."""
+
+    def __init__(self, first: bytes, rest: BinaryIO) -> None:
+        self.hash = hashlib.sha256()
+        self._window = first
+        self._base = 0
+        self._hashed = False
+        self._rest = rest
+
+    def hash_window(self) -> None:
+        if not self._hashed:
+            self.hash.update(self._window)
+            self._hashed = True
+
+    def fetch(self, at: int, size: int) -> bytes:
+        """Return `size` octets from `at` on, fewer at the end. Never goes back.
+
+        Raises:
+            ValueError: the octets were let go already.
+        """
+        if at < self._base:
+            raise ValueError("the worker asked for octets of the past")
+        parts = []
+        while size > 0:
+            inside = at - self._base
+            part = self._window[inside : inside + size]
+            parts.append(part)
+            at += len(part)
+            size -= len(part)
+            if size > 0 and not self._next():
+                break
+        return b"".join(parts)
+
+    def drain(self) -> int:
+        """Hash what is left and return the size of the whole."""
+        while self._next():
+            pass
+        return self._base + len(self._window)
+
+    def _next(self) -> bool:
+        more = self._rest.read(PIECE_BYTES)
+        if not more:
+            self.hash_window()
+            return False
+        self.hash_window()
+        self._base += len(self._window)
+        self._window = more
+        self._hashed = False
+        return True

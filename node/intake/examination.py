@@ -1,0 +1,170 @@
+"""The examination as a value: what a submission holds, as people are shown it and as it is kept.
+
+All of it is patient data. It travels as JSON, sealed to the intake key in the database and in the clear
+only to the device that made the submission.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from node.intake.reasons import REASONS
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminedInstance:
+    """One DICOM instance. `member`: its place in the ZIP, None if it is the upload itself."""
+
+    uid: str = field(repr=False)
+    sop_class: str
+    syntax: str
+    size: int
+    sha256: str = field(repr=False)  # hex, of the original Part 10 bytes
+    member: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """Who a study is of, as its files say."""
+
+    name: str = field(repr=False)
+    id: str = field(repr=False)
+    birth_date: str = field(repr=False)
+    sex: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminedSeries:
+    """A series of a study."""
+
+    series_uid: str = field(repr=False)
+    modality: str
+    number: str
+    description: str = field(repr=False)
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminedStudy:
+    """A study, and the instances of it that came."""
+
+    study_uid: str = field(repr=False)
+    digest: str = field(repr=False)
+    patient: Patient
+    study_date: str = field(repr=False)
+    description: str = field(repr=False)
+    body_parts: tuple[str, ...]
+    series: tuple[ExaminedSeries, ...]
+    instances: tuple[ExaminedInstance, ...]
+    known: int = 0
+
+    @property
+    def size(self) -> int:
+        """Octets of all instances."""
+        return sum(instance.size for instance in self.instances)
+
+    @property
+    def modalities(self) -> list[str]:
+        """The kinds of its series."""
+        return sorted({series.modality for series in self.series if series.modality})
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file that is not sent, and the code of why. `name` is as the sender called it."""
+
+    name: str = field(repr=False)
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What a disc's table of contents lists, and how many of those instances came."""
+
+    listed: int
+    present: int
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """All that was found in a submission. `code`: why it cannot be used at all."""
+
+    studies: tuple[ExaminedStudy, ...] = ()
+    patients: int = 0
+    skipped: tuple[LeftOut, ...] = ()
+    quarantined: tuple[LeftOut, ...] = ()
+    directory: Directory | None = None
+    code: str | None = None
+
+
+def digest_of(instances: Iterable[ExaminedInstance]) -> str:
+    """Return what a confirmation names a study's content by.
+
+    SHA-256 over the sorted lines `<SOP Instance UID> <SHA-256 hex of the original file>`, in hex.
+    """
+    lines = sorted(f"{instance.uid} {instance.sha256}\n" for instance in instances)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def shown(examination: Examination) -> dict[str, Any]:
+    """Return the examination as the API shows it."""
+    return {
+        "studies": [_shown_study(study) for study in examination.studies],
+        "patients": examination.patients,
+        "skipped": _shown_left_out(examination.skipped),
+        "quarantined": _shown_left_out(examination.quarantined),
+        "dicomdir": None if examination.directory is None else asdict(examination.directory),
+    }
+
+
+def to_json(examination: Examination) -> bytes:
+    """Return the examination as it is kept, to be sealed."""
+    return json.dumps(asdict(examination), separators=(",", ":")).encode()
+
+
+def from_json(data: bytes) -> Examination:
+    """Return what `to_json` wrote."""
+    value = json.loads(data)
+    directory = value["directory"]
+    return Examination(
+        studies=tuple(_study(study) for study in value["studies"]),
+        patients=value["patients"],
+        skipped=tuple(LeftOut(**item) for item in value["skipped"]),
+        quarantined=tuple(LeftOut(**item) for item in value["quarantined"]),
+        directory=None if directory is None else Directory(**directory),
+        code=value["code"],
+    )
+
+
+def _study(value: dict[str, Any]) -> ExaminedStudy:
+    return ExaminedStudy(
+        **{
+            **value,
+            "patient": Patient(**value["patient"]),
+            "body_parts": tuple(value["body_parts"]),
+            "series": tuple(ExaminedSeries(**series) for series in value["series"]),
+            "instances": tuple(ExaminedInstance(**instance) for instance in value["instances"]),
+        }
+    )
+
+
+def _shown_study(study: ExaminedStudy) -> dict[str, Any]:
+    return {
+        "study_uid": study.study_uid,
+        "digest": study.digest,
+        "instances": len(study.instances),
+        "bytes": study.size,
+        "patient": asdict(study.patient),
+        "study_date": study.study_date,
+        "modalities": study.modalities,
+        "description": study.description,
+        "body_parts": list(study.body_parts),
+        "series": [asdict(series) for series in study.series],
+        "known": study.known,
+    }
+
+
+def _shown_left_out(items: Sequence[LeftOut]) -> list[dict[str, str]]:
+    return [{"name": item.name, "code": item.code, "reason": REASONS[item.code]} for item in items]

@@ -1,0 +1,164 @@
+"""Examining: from the bytes of an upload to the list of its studies.
+
+Reads each file once. Called by the flow of submissions with a finished upload; knows neither rows nor
+keys. What cannot be read never stops the rest.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO, cast
+
+from node.intake.archive import Archive, BadArchive, Member
+from node.intake.detect import Content, content_of
+from node.intake.dicom import PIECE_BYTES, Found, Header, HeaderReader
+from node.intake.examination import (
+    Directory,
+    Examination,
+    ExaminedInstance,
+    ExaminedSeries,
+    ExaminedStudy,
+    LeftOut,
+    Patient,
+    digest_of,
+)
+from node.intake.reasons import SKIPPED
+from node.intake.spool import SpoolReader
+
+Known = Callable[[Sequence[ExaminedInstance]], int]
+"""Says how many of some instances this node has had before."""
+
+
+def nothing_known(instances: Sequence[ExaminedInstance]) -> int:
+    """Say that this node has had none of them."""
+    return 0
+
+
+def examine(file: SpoolReader, name: str, headers: HeaderReader, known: Known = nothing_known) -> Examination:
+    """Return what an upload holds.
+
+    Args:
+        file: its plaintext.
+        name: what the sender called it.
+        headers: reads DICOM headers.
+        known: recognises what was here before.
+
+    Raises:
+        StoreDamaged: the spool file is not what was written.
+    """
+    if file.length == 0:
+        return Examination(code="empty-file")
+    findings = _Findings()
+    file.seek(0)
+    first = file.read(PIECE_BYTES)
+    if content_of(first) is not Content.ZIP:
+        findings.add(name, file.length, None, _read(first, cast("BinaryIO", file), file.length, headers))
+        return findings.examination(known)
+    try:
+        archive = Archive(file)
+    except BadArchive as refused:
+        return Examination(code=refused.code)
+    for member in archive.members:
+        findings.add(member.name, member.size, member.number, _member(archive, member, headers))
+    return findings.examination(known)
+
+
+def _member(archive: Archive, member: Member, headers: HeaderReader) -> Found:
+    if member.code is not None:
+        return Found(code=member.code)
+    try:
+        with archive.open(member.number) as stream:
+            return _read(stream.read(PIECE_BYTES), stream, member.size, headers)
+    except BadArchive as damaged:
+        return Found(code=damaged.code)
+
+
+def _read(first: bytes, rest: BinaryIO, size: int, headers: HeaderReader) -> Found:
+    content = content_of(first)
+    if content in (Content.PART10, Content.BARE):
+        return headers.read(first, rest, size, content)
+    codes = {Content.ZIP: "zip-in-zip", Content.HEADLESS: "no-meta-header"}
+    return Found(code=codes.get(content, "not-dicom"))
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What was found so far."""
+
+    headers: dict[str, Header] = field(default_factory=dict)  # by SOP Instance UID, in order
+    instances: dict[str, ExaminedInstance] = field(default_factory=dict)
+    skipped: list[LeftOut] = field(default_factory=list)
+    quarantined: list[LeftOut] = field(default_factory=list)
+    listed: set[str] | None = None
+
+    def add(self, name: str, size: int, member: int | None, found: Found) -> None:
+        code, header = found.code, found.header
+        if found.listed is not None:
+            self.listed = (self.listed or set()) | set(found.listed)
+        if header is not None:
+            instance = ExaminedInstance(
+                header.uid, header.class_uid, header.syntax, size, found.sha256, member
+            )
+            before = self.instances.setdefault(header.uid, instance)
+            if before is instance:
+                self.headers[header.uid] = header
+            elif before.sha256 != instance.sha256:
+                code = "same-uid-other-bytes"
+        if code is not None:
+            (self.skipped if code in SKIPPED else self.quarantined).append(LeftOut(name, code))
+
+    def examination(self, known: Known) -> Examination:
+        by_study: dict[str, list[str]] = {}
+        for uid, header in self.headers.items():
+            by_study.setdefault(header.study_uid, []).append(uid)
+        studies = tuple(
+            _study([self.headers[uid] for uid in uids], tuple(self.instances[uid] for uid in uids), known)
+            for uids in by_study.values()
+        )
+        directory = None
+        if self.listed is not None:
+            directory = Directory(len(self.listed), len(self.listed & self.instances.keys()))
+        return Examination(
+            studies=studies,
+            patients=len({_who(header) for header in self.headers.values()}),
+            skipped=tuple(self.skipped),
+            quarantined=tuple(self.quarantined),
+            directory=directory,
+            code=None if studies else self._why_nothing(),
+        )
+
+    def _why_nothing(self) -> str:
+        """Name the reason if there is but one."""
+        codes = {item.code for item in (*self.skipped, *self.quarantined)}
+        return codes.pop() if len(codes) == 1 else "nothing-to-send"
+
+
+def _study(headers: list[Header], instances: tuple[ExaminedInstance, ...], known: Known) -> ExaminedStudy:
+    first = headers[0]
+    by_series: dict[str, list[Header]] = {}
+    for header in headers:
+        by_series.setdefault(header.series_uid, []).append(header)
+    return ExaminedStudy(
+        study_uid=first.study_uid,
+        digest=digest_of(instances),
+        patient=Patient(first.patient_name, first.patient_id, first.birth_date, first.sex),
+        study_date=first.study_date,
+        description=first.study_description,
+        body_parts=tuple(sorted({header.body_part for header in headers if header.body_part})),
+        series=tuple(
+            ExaminedSeries(
+                series_uid=uid,
+                modality=those[0].modality,
+                number=those[0].series_number,
+                description=those[0].series_description,
+                images=len(those),
+            )
+            for uid, those in by_series.items()
+        ),
+        instances=instances,
+        known=known(instances),
+    )
+
+
+def _who(header: Header) -> tuple[str, str, str]:
+    """Return what tells patients apart."""
+    return header.patient_id, " ".join(header.patient_name.upper().split()), header.birth_date

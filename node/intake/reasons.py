@@ -1,0 +1,45 @@
+"""Why something of a submission is not sent: one table from stable codes to sentences for people.
+
+Each sentence says what happened, whether the data are safe and what to do. The codes go to the API and
+the app; the sentences never quote a file.
+"""
+
+REASONS: dict[str, str] = {
+    # a whole upload that cannot be used
+    "empty-file": "The file is empty. Nothing was lost here; look at its source and send it again.",
+    "empty-archive": "The ZIP holds no files. Nothing was lost here; look at its source and send it again.",
+    "zip-damaged": "The ZIP is damaged and cannot be read. Keep the original; make or copy the ZIP again.",
+    "zip-encrypted": "The ZIP is locked with a password. Keep the original, and send it without a password.",
+    "zip-climbs-out": "The ZIP names files outside of itself, as harmful archives do. It was not unpacked; "
+    "keep the original and send the images in a new ZIP.",
+    "zip-too-large": "The ZIP would unpack to more than 16 GiB or 20,000 files. Send it in several parts.",
+    "zip-overlaps": "The ZIP stores files on top of each other, as harmful archives do. It was not unpacked; "
+    "keep the original and send the images in a new ZIP.",
+    "upload-damaged": "The node's copy of this upload is damaged. Keep the original and send it again.",
+    "nothing-to-send": "No DICOM images were found. Check that the right files were chosen and send again.",
+    # single files that are left out: nothing in them belongs to a study
+    "not-dicom": "This is not a DICOM file, so it is left out. The images are not affected.",
+    "dicomdir": "This is a disc's table of contents, not an image. It is used to check that all are there.",
+    "zip-in-zip": "This is a ZIP inside a ZIP and was not opened. If it holds images, send it by itself.",
+    "zip-link": "This is a link to another file and was not followed. The images are not affected.",
+    # single files that look like images and cannot be sent: their bytes stay until a person decides
+    "truncated": "This image is cut off at its end. Its bytes are kept; copy it again from its source.",
+    "no-uids": "This image lacks the numbers that say which study it belongs to. Its bytes are kept; "
+    "export it again from the device that made it.",
+    "no-meta-header": "This looks like an image without the header that DICOM files need. "
+    "Its bytes are kept; export it again as a DICOM file.",
+    "malformed": "This looks like a DICOM image, but its structure cannot be read. Its bytes are kept; "
+    "export it again from the device that made it.",
+    "too-complex": "Reading this image took too long or too much memory. Its bytes are kept; "
+    "ask a technician to look at it.",
+    "same-uid-other-bytes": "Another image here carries the same number but other content. Both are kept; "
+    "a person must say which one is right.",
+    "zip-member-damaged": "This file of the ZIP is damaged. Its bytes are kept; make or copy the ZIP again.",
+    "zip-method": "This file of the ZIP is packed in a way that is not read. Its bytes are kept; "
+    "make the ZIP again with an ordinary tool.",
+    "zip-ratio": "This file of the ZIP unpacks to far more than is plausible. Its bytes are kept; "
+    "send the file without a ZIP.",
+}
+
+SKIPPED = frozenset({"not-dicom", "dicomdir", "zip-in-zip", "zip-link"})
+"""Codes of files that are left out without a decision; the other ones of single files are quarantined."""

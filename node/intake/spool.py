@@ -1,0 +1,267 @@
+"""The spool: uploads on disk, sealed as they arrive and read back at random.
+
+A spool file is a row of frames, `[u32 length][24 nonce][XChaCha20-Poly1305 ciphertext and tag]`, big-endian,
+each at most 1 MiB of plaintext; `length` counts the ciphertext with its tag. The authenticated data are the
+upload's id and the offset at which the frame starts, so frames cannot be exchanged, between uploads or
+within one. Which key seals the frames from which offset on stands in the upload's row. What is durable is
+said by the row as well: octets of the file past its `position` were never acknowledged and are cut off.
+Nothing here knows DICOM, HTTP or the database.
+"""
+
+import io
+import os
+import struct
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nacl import bindings, utils
+from nacl.exceptions import CryptoError
+
+from node.errors import StoreDamaged
+from node.store import files
+
+FRAME_BYTES = 1 << 20
+KEY_BYTES = bindings.crypto_aead_xchacha20poly1305_ietf_KEYBYTES
+
+_NONCE = bindings.crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
+_TAG = bindings.crypto_aead_xchacha20poly1305_ietf_ABYTES
+_LENGTH = struct.Struct(">I")
+_HEAD = _LENGTH.size + _NONCE
+_CACHED_FRAMES = 3
+_READ_LIMIT = 64 << 20  # zipfile reads a whole central directory at once, whatever its length claims
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
+
+
+def new_key() -> bytes:
+    """Return a fresh random key."""
+    return utils.random(KEY_BYTES)
+
+
+def seal_note(key: bytes, upload_id: str, note: bytes) -> bytes:
+    """Seal something small that belongs to an upload."""
+    nonce = utils.random(_NONCE)
+    return nonce + bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(note, _note_of(upload_id), nonce, key)
+
+
+def open_note(key: bytes, upload_id: str, box: bytes) -> bytes:
+    """Return what `seal_note` sealed.
+
+    Raises:
+        StoreDamaged: it was altered, or belongs to another upload.
+    """
+    return _open(box[_NONCE:], _note_of(upload_id), box[:_NONCE], key)
+
+
+class SpoolWriter:
+    """Writes the frames of one upload from a committed place on. Not durable before `sync`.
+
+    Raises:
+        DiskFull: no room; what is written past the committed place is cut off later.
+        StoreDamaged: the device reports an error, or the file is shorter than was committed.
+    """
+
+    def __init__(self, path: Path, upload_id: str, *, key: bytes, offset: int, position: int) -> None:
+        self.offset = offset
+        self.position = position
+        self._upload_id = upload_id
+        self._key = key
+        self._path = path
+        with files.disk_errors():
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o600)
+            try:
+                if os.fstat(self._descriptor).st_size < position:
+                    raise StoreDamaged("a spool file is shorter than what was committed")
+                os.truncate(self._descriptor, position)
+                os.lseek(self._descriptor, position, os.SEEK_SET)
+                if position == 0:
+                    files.sync_dir(path.parent)
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+
+    def write(self, plaintext: bytes) -> None:
+        """Seal `plaintext`, at most 1 MiB, as the next frame; nothing makes no frame."""
+        if not plaintext:
+            return
+        nonce = utils.random(_NONCE)
+        sealed = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(
+            plaintext, _frame_of(self._upload_id, self.offset), nonce, self._key
+        )
+        with files.disk_errors():
+            files.write_all(self._descriptor, _LENGTH.pack(len(sealed)) + nonce + sealed)
+        self.offset += len(plaintext)
+        self.position += _HEAD + len(sealed)
+
+    def sync(self) -> None:
+        """Make everything written so far durable."""
+        with files.disk_errors():
+            files.sync_file(self._descriptor)
+
+    def cut(self, position: int) -> None:
+        """Cut off what was written past a committed place."""
+        with files.disk_errors():
+            os.truncate(self._descriptor, position)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def cut(path: Path, position: int) -> None:
+    """Cut off what lies past the committed place of a spool file; one that is not there stays so."""
+    with files.disk_errors():
+        if path.exists() and path.stat().st_size > position:
+            os.truncate(path, position)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    position: int
+    sealed: int
+
+
+class SpoolReader(io.RawIOBase):
+    """A sealed upload as a seekable file of plaintext, for `zipfile`. Nothing is decrypted to disk.
+
+    Args:
+        path: the spool file.
+        upload_id: whose it is.
+        keys: (first offset, opened key), in order.
+        position: how far the file counts.
+        length: the octets of plaintext that it must hold.
+
+    Raises:
+        StoreDamaged: the file is not what was written.
+    """
+
+    def __init__(
+        self, path: Path, upload_id: str, *, keys: Sequence[tuple[int, bytes]], position: int, length: int
+    ) -> None:
+        super().__init__()
+        self._upload_id = upload_id
+        self._keys = list(keys)
+        self._key_starts = [start for start, _ in keys]
+        self._length = length
+        self._at = 0
+        self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._starts: list[int] = []
+        self._frames: list[_Frame] = []
+        self._file: io.FileIO | None = None
+        if length == 0:
+            return
+        with files.disk_errors():
+            try:
+                self._file = path.open("rb", buffering=0)
+            except FileNotFoundError:
+                raise StoreDamaged("a spool file is missing") from None
+            try:
+                self._index(self._file, position)
+            except BaseException:
+                self._file.close()
+                raise
+
+    @property
+    def length(self) -> int:
+        """Octets of plaintext."""
+        return self._length
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that it can be read at random."""
+        return True
+
+    def tell(self) -> int:
+        """Return the offset of the next octet."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to an offset."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
+        if start + offset < 0:
+            raise ValueError("negative offset")
+        self._at = start + offset
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next `size` octets, fewer only at the end. Never more than 64 MiB at once."""
+        left = max(0, self._length - self._at)
+        wanted = left if size is None or size < 0 else min(size, left)
+        if wanted > _READ_LIMIT:
+            raise ValueError("more than may be read at once")
+        parts = []
+        while wanted > 0:
+            number = bisect_right(self._starts, self._at) - 1
+            frame = self._frame(number)
+            inside = self._at - self._starts[number]
+            part = frame if inside == 0 and wanted >= len(frame) else frame[inside : inside + wanted]
+            parts.append(part)
+            self._at += len(part)
+            wanted -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as there are octets."""
+        part = self.read(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        """Close the file and forget what was decrypted."""
+        self._cache.clear()
+        if self._file is not None:
+            self._file.close()
+        super().close()
+
+    def _index(self, file: io.FileIO, position: int) -> None:
+        """Find the frames by hopping over their headers."""
+        at = offset = 0
+        while at < position:
+            file.seek(at)
+            head = file.read(_LENGTH.size)
+            sealed = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else 0
+            if not _TAG < sealed <= FRAME_BYTES + _TAG or at + _HEAD + sealed > position:
+                raise StoreDamaged("a spool file has a malformed frame")
+            self._starts.append(offset)
+            self._frames.append(_Frame(at, sealed))
+            at += _HEAD + sealed
+            offset += sealed - _TAG
+        if offset != self._length:
+            raise StoreDamaged("a spool file does not hold what was committed")
+
+    def _frame(self, number: int) -> bytes:
+        found = self._cache.get(number)
+        if found is not None:
+            return found
+        frame, start = self._frames[number], self._starts[number]
+        assert self._file is not None
+        with files.disk_errors():
+            self._file.seek(frame.position + _LENGTH.size)
+            data = self._file.read(_NONCE + frame.sealed)
+        key = self._keys[bisect_right(self._key_starts, start) - 1][1]
+        plaintext = _open(data[_NONCE:], _frame_of(self._upload_id, start), data[:_NONCE], key)
+        self._cache[number] = plaintext
+        if len(self._cache) > _CACHED_FRAMES:
+            self._cache.popitem(last=False)
+        return plaintext
+
+
+def _frame_of(upload_id: str, offset: int) -> bytes:
+    return b"clinicmesh/spool/1:" + upload_id.encode() + offset.to_bytes(8)
+
+
+def _note_of(upload_id: str) -> bytes:
+    return b"clinicmesh/spool-note/1:" + upload_id.encode()
+
+
+def _open(sealed: bytes, context: bytes, nonce: bytes, key: bytes) -> bytes:
+    try:
+        return bytes(bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, context, nonce, key))
+    except (CryptoError, ValueError, TypeError):
+        raise StoreDamaged("a spool file does not open") from None

@@ -1,0 +1,477 @@
+"""Submissions: the way of what a person hands in, from its first byte to its queue entries.
+
+`waiting` → `received` → `examined` → `confirmed` → `kept`; a confirmation may come first, then the
+submission is `confirmed` and waits for its bytes and its examination. Each step is one transaction, so
+after a crash everything goes on from what the states say. Called by `node.api` for people, and by the
+schedule (and right after an upload) for examining and keeping.
+
+The examination and the confirmation are patient data: they lie sealed in the rows and are opened only
+while the node is unlocked. Nothing is sent that a person did not confirm: what arrived is compared with
+what was confirmed by the digest of its instances.
+"""
+
+import base64
+import hashlib
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from node.clock import Clock
+from node.errors import Locked, NodeError, Refused, StoreDamaged
+from node.intake.dicom import HeaderReader
+from node.intake.examination import Examination, ExaminedStudy, from_json, shown, to_json
+from node.intake.examine import Known, examine, nothing_known
+from node.intake.keeping import incoming
+from node.intake.reasons import REASONS
+from node.intake.uploads import IntakeKeys, Limits, Uploads, erased
+from node.store.database import Database
+from node.store.intake import (
+    IntakeStore,
+    OnCommit,
+    Problem,
+    Submission,
+    SubmissionState,
+    Upload,
+    note_entry,
+)
+from node.store.vault import Incoming
+from sync.ids import short
+
+log = logging.getLogger(__name__)
+
+State = SubmissionState
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedStudy:
+    """A study as the person saw it: its digest stands for the exact list of instances."""
+
+    study_uid: str = field(repr=False)
+    digest: str = field(repr=False)
+    instances: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A person's statement: this is the right patient, send these studies."""
+
+    studies: tuple[ConfirmedStudy, ...]
+    impression: str = field(default="", repr=False)
+    priority: str = "routine"
+    destination: str | None = None
+
+
+class Keep(Protocol):
+    """Makes a queue entry of a confirmed study; the node's service provides it."""
+
+    def __call__(
+        self,
+        study: ExaminedStudy,
+        instances: Sequence[Incoming],
+        confirmed: dict[str, Any],
+        *,
+        submission: bytes,
+        on_commit: OnCommit,
+    ) -> bytes:
+        """Keep a study durably and announce it; return the entry's id.
+
+        Args:
+            study: what was examined.
+            instances: its instances, to be read once each.
+            confirmed: `impression`, `priority`, `destination`, and `by`, the device.
+            submission: the random id, 16 octets.
+            on_commit: to be called within the transaction that makes the entry. If it raises, nothing
+                may be committed.
+        """
+
+
+class Intake:
+    """Takes studies in. Safe to call from many threads.
+
+    Args:
+        database: holds the rows.
+        folder: the spool.
+        keys: seal and open what belongs to patients.
+        clock: counts how long uploads rest.
+        keep: makes queue entries.
+        limits: how much is taken.
+        known: recognises instances that this node had before.
+        wake: called when there is something to examine or to keep.
+        changed: called with the id of a submission that people should look at again.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        *,
+        keys: IntakeKeys,
+        clock: Clock,
+        keep: Keep,
+        limits: Limits | None = None,
+        known: Known = nothing_known,
+        wake: Callable[[], None] = lambda: None,
+        changed: Callable[[str], None] = lambda submission_id: None,
+    ) -> None:
+        self._store = IntakeStore(database)
+        self._keys = keys
+        self._clock = clock
+        self._keep = keep
+        self._known = known
+        self._wake = wake
+        self._changed = changed
+        self._headers = HeaderReader()
+        self._examining = threading.Lock()
+        self._keeping = threading.Lock()
+        self.uploads = Uploads(self._store, folder, keys, clock, limits or Limits(), self._on_received)
+
+    def close(self) -> None:
+        """End the worker process."""
+        with self._examining:
+            self._headers.close()
+
+    # -- for people -----------------------------------------------------------------------------
+
+    def submit(self, device: str, client_id: str, kind: str) -> Submission:
+        """Make a submission; the same `client_id` of the same device gives the same one again.
+
+        Raises:
+            Refused: `conflict`, it was made with another kind.
+        """
+        with self._store.change() as change:
+            present = change.submission_of_client(device, client_id)
+            if present is not None:
+                if present.kind != kind:
+                    raise Refused("conflict", "This submission was made as another kind.")
+                return present
+            made = Submission(
+                id=secrets.token_hex(16),
+                client_id=client_id,
+                device=device,
+                kind=kind,
+                state=State.WAITING,
+                made_ms=self._clock.carried_ms(),
+            )
+            change.put_submission(made)
+        log.info("submission made submission=%s", _short(made))
+        return made
+
+    def get(self, device: str, submission_id: str) -> Submission:
+        """Return a submission of a device.
+
+        Raises:
+            Refused: `submission-unknown`, also if it is another device's.
+        """
+        return _own(self._store.submission(submission_id), device)
+
+    def view(self, submission: Submission) -> dict[str, Any]:
+        """Return a submission as the API shows it; without its examination while the node is locked."""
+        upload = self._store.upload_of(submission.id)
+        examination, problem = None, submission.problem
+        if submission.examination is not None:
+            try:
+                examination = shown(from_json(self._keys.open(submission.examination)))
+            except Locked as locked:
+                problem = problem or Problem(locked.code, _LOCKED)
+        return {
+            "id": submission.id,
+            "client_id": submission.client_id,
+            "state": submission.state.value,
+            "kind": submission.kind,
+            "bytes": 0 if upload is None else upload.offset,
+            "length": submission.length,
+            "entries": [entry.hex() for _, entry in submission.entries],
+            "examination": examination,
+            "problem": None if problem is None else asdict(problem),
+        }
+
+    def confirm(self, device: str, submission_id: str, confirmation: Confirmation) -> Submission:
+        """Take a person's confirmation; the bytes may come later. The same one again changes nothing.
+
+        When what arrived differs from what was confirmed, another confirmation is the person's decision.
+
+        Raises:
+            Refused: `submission-unknown`; `nothing-confirmed`, it names no study or one twice;
+                `confirmation-differs`, another one was given; `wrong-state`, there is nothing to confirm.
+        """
+        uids = [study.study_uid for study in confirmation.studies]
+        if not uids or len(set(uids)) < len(uids):
+            raise Refused("nothing-confirmed", "Name each study that is to be sent, once.")
+        with self._store.change() as change:
+            submission = _own(change.submission(submission_id), device)
+            body = json.dumps({**asdict(confirmation), "by": device}, sort_keys=True).encode()
+            digest = hashlib.sha256(submission.id.encode() + body).digest()
+            if digest == submission.confirmation_hash:
+                return submission
+            if submission.confirmation_hash is not None and submission.state is not State.DIFFERS:
+                raise Refused("confirmation-differs", "This was confirmed before, in another way.")
+            if submission.state in (State.FAILED, State.REMOVED):
+                raise Refused("wrong-state", "There is nothing to confirm in this submission.")
+            submission = replace(
+                submission,
+                state=State.CONFIRMED,
+                confirmation=self._keys.seal(body),
+                confirmation_hash=digest,
+                problem=None,
+            )
+            submission = self._compared(submission)
+            change.put_submission(submission)
+        log.info("submission confirmed submission=%s state=%s", _short(submission), submission.state.value)
+        self._changed(submission.id)
+        self._wake()
+        return submission
+
+    def remove(self, device: str, submission_id: str) -> None:
+        """Take a submission back and erase its bytes. Of a kept one only quarantined bytes can be left.
+
+        Raises:
+            Refused: `submission-unknown`; `wrong-state`, it is kept, at least in part.
+        """
+        with self._store.change() as change:
+            submission = _own(change.submission(submission_id), device)
+            upload = change.upload_of(submission_id)
+            if submission.entries and submission.state is not State.KEPT:
+                raise Refused("wrong-state", "Studies of it are on their way already.")
+            leftover = upload is not None and not upload.erased
+            if submission.state is State.KEPT and not leftover:
+                raise Refused("wrong-state", "Its studies are on their way already.")
+            state = submission.state if submission.state is State.KEPT else State.REMOVED
+            cleared = replace(submission, state=state, examination=None, confirmation=None, problem=None)
+            change.put_submission(cleared)
+            if upload is not None and leftover:
+                change.put_upload(erased(upload))
+        if upload is not None:
+            self.uploads.remove_file(upload)
+        log.info("submission taken back submission=%s", _short(submission))
+        self._changed(submission_id)
+
+    # -- for the schedule -----------------------------------------------------------------------
+
+    def examine_next(self) -> bool:
+        """Examine what has waited longest; False if nothing waits, or the node is locked."""
+        with self._examining:
+            submission = self._store.to_examine()
+            upload = None if submission is None else self._store.upload_of(submission.id)
+            if submission is None or upload is None:
+                return False
+            try:
+                found = self._examined(upload)
+            except Locked:
+                return False
+        box = self._keys.seal(to_json(found))
+        with self._store.change() as change:
+            now = change.submission(submission.id)
+            if now is None or now.state not in (State.RECEIVED, State.CONFIRMED):
+                return True  # it was taken back meanwhile
+            if found.code is not None:
+                problem = Problem(found.code, REASONS[found.code])
+                now = replace(now, state=State.FAILED, examination=box, problem=problem)
+            elif now.state is State.RECEIVED:
+                now = replace(now, state=State.EXAMINED, examination=box)
+            else:
+                now = self._compared(replace(now, examination=box))
+            change.put_submission(now)
+        log.info(
+            "submission examined submission=%s state=%s studies=%d instances=%d skipped=%d quarantined=%d",
+            _short(now),
+            now.state.value,
+            len(found.studies),
+            sum(len(study.instances) for study in found.studies),
+            len(found.skipped),
+            len(found.quarantined),
+        )
+        self._changed(now.id)
+        if now.state is State.CONFIRMED:
+            self._wake()
+        return True
+
+    def keep_next(self) -> bool:
+        """Keep what was confirmed and has waited longest; False if nothing waits, or the node is locked.
+
+        Each study is kept in one transaction together with the note that it is; after a crash only the
+        rest is kept.
+
+        Raises:
+            NodeError: the study could not be kept; the schedule comes back.
+        """
+        failed: NodeError | None = None
+        with self._keeping:
+            for submission in self._store.to_keep():
+                try:
+                    return self._kept(submission)
+                except Locked:
+                    return False
+                except NodeError as error:  # it must not hold up those behind it
+                    self._note_trouble(submission.id, error)
+                    failed = failed or error
+        if failed is not None:
+            raise failed
+        return False
+
+    def expire(self) -> int:
+        """Erase the uploads that rested for 30 days; return how many."""
+        return self.uploads.expire()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _on_received(self, submission_id: str) -> None:
+        self._changed(submission_id)
+        self._wake()
+
+    def _examined(self, upload: Upload) -> Examination:
+        try:
+            name = _file_name(self.uploads.metadata(upload))
+            with self.uploads.reader(upload) as file:
+                return examine(file, name, self._headers, self._known)
+        except StoreDamaged:
+            return Examination(code="upload-damaged")
+
+    def _compared(self, submission: Submission) -> Submission:
+        """Return the submission with what the comparison says, if both sides are there to be read."""
+        if submission.examination is None or submission.confirmation is None:
+            return submission
+        try:
+            examination = from_json(self._keys.open(submission.examination))
+            confirmation = _confirmation(self._keys.open(submission.confirmation))[0]
+        except Locked:
+            return submission
+        problem = difference(examination, confirmation)
+        return submission if problem is None else replace(submission, state=State.DIFFERS, problem=problem)
+
+    def _kept(self, submission: Submission) -> bool:
+        compared = self._compared(submission)
+        if compared.state is State.DIFFERS:
+            with self._store.change() as change:
+                now = change.submission(submission.id)
+                if now == submission:
+                    change.put_submission(compared)
+            self._changed(submission.id)
+            return True
+        upload = self._store.upload_of(submission.id)
+        if upload is None or submission.examination is None or submission.confirmation is None:
+            return False
+        examination = from_json(self._keys.open(submission.examination))
+        confirmation, by = _confirmation(self._keys.open(submission.confirmation))
+        studies = {study.study_uid: study for study in examination.studies}
+        done = dict(submission.entries)
+        with self.uploads.reader(upload) as file:
+            for place, confirmed in enumerate(confirmation.studies):
+                if place in done:
+                    continue
+                study = studies[confirmed.study_uid]
+                done[place] = self._keep(
+                    study,
+                    incoming(file, study.instances),
+                    {
+                        "impression": confirmation.impression,
+                        "priority": confirmation.priority,
+                        "destination": confirmation.destination,
+                        "by": by,
+                    },
+                    submission=bytes.fromhex(submission.id),
+                    on_commit=_noting(submission.id, place),
+                )
+        self._finish(submission, upload, quarantined=len(examination.quarantined))
+        log.info("submission kept submission=%s entries=%d", _short(submission), len(done))
+        return True
+
+    def _note_trouble(self, submission_id: str, error: NodeError) -> None:
+        log.warning("submission not kept yet submission=%s code=%s", submission_id, error.code)
+        with self._store.change() as change:
+            now = change.submission(submission_id)
+            if now is not None and now.state is State.CONFIRMED:
+                change.put_submission(replace(now, problem=Problem(error.code, _NOT_YET)))
+        self._changed(submission_id)
+
+    def _finish(self, submission: Submission, upload: Upload, *, quarantined: int) -> None:
+        """Erase the upload, unless something in it could not be read: that is for a person to decide."""
+        with self._store.change() as change:
+            now = change.submission(submission.id)
+            if now is None or now.state is not State.CONFIRMED:
+                return
+            if quarantined:
+                detail = _LEFT.format(n=quarantined)
+                change.put_submission(
+                    replace(now, state=State.KEPT, problem=Problem("quarantined-left", detail))
+                )
+            else:
+                change.put_submission(
+                    replace(now, state=State.KEPT, examination=None, confirmation=None, problem=None)
+                )
+                change.put_upload(erased(upload))
+        if not quarantined:
+            self.uploads.remove_file(upload)
+        self._changed(submission.id)
+
+
+_LOCKED = "The node is locked. The bytes are safe; they are looked at once someone unlocks the node."
+_NOT_YET = (
+    "The studies could not be put on their way yet. The bytes are safe; the node tries again by itself."
+)
+_LEFT = (
+    "The studies are on their way. {n} files could not be read; their bytes are kept here, sealed, until "
+    "someone removes them."
+)
+
+
+def difference(examination: Examination, confirmation: Confirmation) -> Problem | None:
+    """Say how what arrived differs from what was confirmed; None if it is the same."""
+    arrived = {study.study_uid: study for study in examination.studies}
+    missing_studies = missing = extra = other = 0
+    for confirmed in confirmation.studies:
+        study = arrived.get(confirmed.study_uid)
+        if study is None:
+            missing_studies += 1
+            missing += confirmed.instances
+            continue
+        came = len(study.instances)
+        missing += max(0, confirmed.instances - came)
+        extra += max(0, came - confirmed.instances)
+        other += study.digest != confirmed.digest and came == confirmed.instances
+    told = [
+        f"{missing_studies} confirmed studies did not arrive" if missing_studies else "",
+        f"{missing} confirmed images are missing" if missing else "",
+        f"{extra} images arrived that were not confirmed" if extra else "",
+        f"{other} studies arrived with other content than was confirmed" if other else "",
+    ]
+    sentences = "; ".join(filter(None, told))
+    if not sentences:
+        return None
+    return Problem("differs", f"{sentences}. Nothing was sent; look at it again and confirm what is right.")
+
+
+def _confirmation(body: bytes) -> tuple[Confirmation, str]:
+    value = json.loads(body)
+    by = str(value.pop("by"))
+    studies = tuple(ConfirmedStudy(**study) for study in value.pop("studies"))
+    return Confirmation(studies=studies, **value), by
+
+
+def _noting(submission_id: str, place: int) -> OnCommit:
+    return lambda session, entry: note_entry(session, submission_id, place, entry)
+
+
+def _file_name(metadata: bytes) -> str:
+    """Return the name that the sender gave (tus: `key base64, key base64`), or nothing."""
+    for pair in metadata.decode("ascii", "ignore").split(","):
+        key, _, value = pair.strip().partition(" ")
+        if key == "filename":
+            with suppress(ValueError):
+                return base64.b64decode(value, validate=True).decode("utf-8", "replace")
+    return ""
+
+
+def _own(submission: Submission | None, device: str) -> Submission:
+    if submission is None or submission.device != device:
+        raise Refused("submission-unknown", "There is no such submission of this device.")
+    return submission
+
+
+def _short(submission: Submission) -> str:
+    return short(bytes.fromhex(submission.id))

@@ -1,0 +1,168 @@
+"""The worker process: reads the headers of hostile files, and dies if one is too much.
+
+Started by `node.intake.dicom` as `python -m node.intake.worker`; talks over its standard input and output
+in the frames of `node.intake.frames`. Holds at most a few hundred kB of a file; memory, CPU time and core
+dumps are limited by the system.
+"""
+
+import json
+import os
+import sys
+from contextlib import suppress
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from node.intake.frames import ANSWER, FILE, MORE, NEED, OPENING, WANT, receive, send
+from node.intake.headers import (
+    DICOMDIR,
+    META_CLASS,
+    META_SYNTAX,
+    BadHeader,
+    Walked,
+    text,
+    walk,
+)
+
+MEMORY_BYTES = 1 << 30
+CPU_S = 10
+_TEXT_LIMIT = 512  # characters of a value that are shown
+
+_TAGS = {
+    "class_uid": 0x00080016,
+    "uid": 0x00080018,
+    "study_date": 0x00080020,
+    "modality": 0x00080060,
+    "study_description": 0x00081030,
+    "series_description": 0x0008103E,
+    "patient_name": 0x00100010,
+    "patient_id": 0x00100020,
+    "birth_date": 0x00100030,
+    "sex": 0x00100040,
+    "body_part": 0x00180015,
+    "study_uid": 0x0020000D,
+    "series_uid": 0x0020000E,
+    "series_number": 0x00200011,
+}
+_UIDS = frozenset({"class_uid", "uid", "study_uid", "series_uid"})
+_WANTED = frozenset({0x00080005, *_TAGS.values()})
+_UID_CHARACTERS = frozenset("0123456789.")
+
+
+class _Pipe:
+    """A file at the other end of the pipes."""
+
+    def __init__(self, size: int, head: bytes, source: BinaryIO, sink: BinaryIO) -> None:
+        self._size = size
+        self._data = head
+        self._base = 0
+        self._source = source
+        self._sink = sink
+
+    def fetch(self, at: int, size: int) -> bytes:
+        """Return octets from `at` on, as `node.intake.headers.Source` wants it."""
+        if at > self._size:
+            raise BadHeader("truncated")
+        end = self._base + len(self._data)
+        if min(at + size, self._size) > end and end < self._size:
+            more = _ask(self._source, self._sink, max(at, end), size)
+            kept = self._data[at - self._base :] if at < end else b""
+            self._data, self._base = kept + more, at
+        return self._data[at - self._base :]
+
+
+def summary_of(size: int, preamble: bool, head: bytes, source: BinaryIO, sink: BinaryIO) -> dict[str, Any]:
+    """Return what the examination wants to know of a file, or `{"code": why not}`."""
+    try:
+        walked = walk(_Pipe(size, head, source, sink), 132 if preamble else 0, _WANTED)
+        if text(walked.meta.get(META_CLASS, b"")) == DICOMDIR:
+            return {"code": "dicomdir", "listed": [text(uid) for uid in walked.records]}
+        told = _values(walked)
+    except BadHeader as error:
+        return {"code": error.code}
+    except (MemoryError, RecursionError):
+        return {"code": "too-complex"}
+    except Exception:
+        # pydicom raises nearly anything on nonsense (seen in 60 s of mutated files: eight kinds).
+        return {"code": "malformed"}
+    if not all(_is_uid(told[name]) for name in _UIDS):
+        return {"code": "no-uids"}
+    told["syntax"] = text(walked.meta.get(META_SYNTAX, b""))
+    return told if _is_uid(told["syntax"]) else {"code": "malformed"}
+
+
+def _values(walked: Walked) -> dict[str, Any]:
+    """Decode what was picked, with the character sets that the file names."""
+    data: Dataset = pydicom.filereader.read_dataset(
+        BytesIO(bytes(walked.picked)), walked.implicit, walked.little
+    )
+    return {name: _shown(data, tag) for name, tag in _TAGS.items()}
+
+
+def _shown(data: Dataset, tag: int) -> str:
+    """Return one value as text; what cannot be decoded is empty."""
+    try:
+        value = data[tag].value if tag in data else None
+    except (ValueError, TypeError, LookupError, NotImplementedError, OverflowError):
+        return ""
+    if value is None:
+        return ""
+    if isinstance(value, pydicom.multival.MultiValue):
+        value = "\\".join(map(str, value))
+    return str(value).strip("\0 ")[:_TEXT_LIMIT]
+
+
+def _is_uid(value: str) -> bool:
+    return 0 < len(value) <= 64 and set(value) <= _UID_CHARACTERS
+
+
+def _ask(source: BinaryIO, sink: BinaryIO, at: int, size: int) -> bytes:
+    send(sink, NEED, WANT.pack(at, size))
+    kind, payload = receive(source)
+    if kind != MORE:
+        raise SystemExit(2)
+    return payload
+
+
+def _limit() -> None:
+    """Limit the memory of this process; not every system can."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _limit_cpu() -> None:
+    """Give this process ten more seconds of CPU time, not every system can."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        soft = int(usage.ru_utime + usage.ru_stime) + CPU_S
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def main() -> None:
+    """Answer for one file after the other until the input ends."""
+    source, sink = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing printed gets between the frames
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    _limit()
+    while True:
+        try:
+            kind, payload = receive(source)
+        except EOFError:
+            return
+        if kind != FILE:
+            return
+        _limit_cpu()
+        size, preamble = OPENING.unpack_from(payload)
+        told = summary_of(size, bool(preamble), payload[OPENING.size :], source, sink)
+        send(sink, ANSWER, json.dumps(told).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""An intake for tests: keys and a keeper in memory, and the people's routes with a made-up authorisation."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from nacl.public import PrivateKey, SealedBox
+from support.clock import FakeClock
+
+from node.api import problems, submissions, uploads
+from node.api.auth import Caller
+from node.errors import Locked, Refused
+from node.intake.examination import ExaminedStudy
+from node.intake.submissions import Intake
+from node.intake.uploads import Limits
+from node.store.database import Database
+from node.store.intake import OnCommit
+from node.store.vault import Incoming
+
+
+class FakeKeys:
+    """Intake keys; set `locked` to take the secret away."""
+
+    def __init__(self, seed: bytes = bytes(32)) -> None:
+        self._secret = PrivateKey.from_seed(seed)
+        self.locked = False
+
+    def seal(self, plaintext: bytes) -> bytes:
+        return bytes(SealedBox(self._secret.public_key).encrypt(plaintext))
+
+    def open(self, box: bytes) -> bytes:
+        if self.locked:
+            raise Locked("locked")
+        return bytes(SealedBox(self._secret).decrypt(box))
+
+
+class FakeKeeper:
+    """Keeps studies in memory; `fail_at` makes the nth call fail after its bytes were read."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.kept: list[dict[str, bytes]] = []
+        self.confirmed: list[dict[str, Any]] = []
+        self.fail_at: int | None = None
+        self.calls = 0
+
+    def __call__(
+        self,
+        study: ExaminedStudy,
+        instances: Sequence[Incoming],
+        confirmed: dict[str, Any],
+        *,
+        submission: bytes,
+        on_commit: OnCommit,
+    ) -> bytes:
+        self.calls += 1
+        read = {instance.uid: b"".join(instance.open()) for instance in instances}
+        for instance in instances:
+            assert hashlib.sha256(read[instance.uid]).digest() == instance.sha256
+            assert len(read[instance.uid]) == instance.size
+        if self.calls == self.fail_at:
+            raise KeyError("power cut")
+        entry = hashlib.sha256(study.study_uid.encode() + submission).digest()
+        with self._database.write() as session:
+            on_commit(session, entry)
+        self.kept.append(read)
+        self.confirmed.append(confirmed)
+        return entry
+
+
+class Bench:
+    """One intake on a folder, which may be started again as after a power cut."""
+
+    def __init__(self, folder: Path, *, clock: FakeClock | None = None, **limits: Any) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.spool = folder / "spool"
+        self.clock = clock or FakeClock()
+        self.keys = FakeKeys()
+        self.database = Database(folder / "node.sqlite")
+        self.keeper = FakeKeeper(self.database)
+        self.woken = 0
+        self.intake = Intake(
+            self.database,
+            self.spool,
+            keys=self.keys,
+            clock=self.clock,
+            keep=self.keeper,
+            limits=Limits(**{"reserve_bytes": 0, **limits}),
+            wake=self._wake,
+        )
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def close(self) -> None:
+        self.intake.close()
+        self.database.close()
+
+    def hand_in(self, data: bytes, *, kind: str = "zip", device: str = "phone", client: str = "c1") -> str:
+        """Take a whole upload and return the submission's id."""
+        made = self.intake.submit(device, client, kind)
+        upload = self.intake.uploads.create(device, made.id, length=len(data), metadata=b"")
+        if data:
+            part = self.intake.uploads.begin(upload, 0)
+            for begin in range(0, len(data), 1 << 20):
+                part.write(data[begin : begin + (1 << 20)])
+            part.commit()
+            part.close()
+        return made.id
+
+    def view(self, submission: str, device: str = "phone") -> dict[str, Any]:
+        return self.intake.view(self.intake.get(device, submission))
+
+    def work(self) -> None:
+        """Examine and keep all that waits."""
+        while self.intake.examine_next() or self.intake.keep_next():
+            pass
+
+
+def require(scope: str) -> Callable[..., Caller]:
+    """Let in who sends `Authorization: Bearer <device>`."""
+
+    def caller(request: Request) -> Caller:
+        kind, _, device = request.headers.get("Authorization", "").partition(" ")
+        if kind != "Bearer" or not device:
+            raise Refused("token-missing", "A token is needed.")
+        return Caller(device, "clinician", frozenset({scope}))
+
+    return caller
+
+
+def app_of(intake: Intake) -> FastAPI:
+    """Return the people's routes of an intake, and `/healthz`."""
+    app = FastAPI()
+    problems.install(app)
+    app.include_router(uploads.router(intake, require))
+    app.include_router(submissions.router(intake, require))
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app
