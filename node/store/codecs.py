@@ -1,11 +1,10 @@
 """Codecs: how an instance's bytes are made smaller before they are sealed, and brought back bit for bit.
 
 Called by the vault. A codec is trusted only after what it made was decoded and found equal. A codec that
-needs to understand the instance (JPEG-LS of native pixels) joins `_WHOLE`: it sees one instance in memory.
-Home of zstandard.
+needs to understand the instance (JPEG-LS of native pixels) joins `_CODERS` and returns None where it does
+not apply. Home of zstandard.
 """
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,8 +17,10 @@ from node.errors import CodecUnknown, StoreDamaged
 STORED = "stored"
 ZSTD = "zstd"
 
-WHOLE_BYTES = 8 * 1024 * 1024  # instances up to this size are coded in memory, larger ones as a stream
-SAMPLE_BYTES = 1024 * 1024  # from so many of its first octets it is decided how to code a large one
+WHOLE_BYTES = 4 * 1024 * 1024  # instances up to this size are coded as one, larger ones in pieces
+PIECE_BYTES = (
+    4 * 1024 * 1024
+)  # each is a frame of its own: only whole frames are coded without the interpreter
 
 _LEVEL = 3  # real CT: 218 MB/s a core to 0.40 of the size; level 1: 352 to 0.44; level 6: 84 to 0.39
 _WORTH_IT = 0.97  # of the size; below, decoding costs less than what is carried
@@ -53,62 +54,35 @@ class _Contexts(threading.local):
 _contexts = _Contexts()
 
 
-def _zstd_whole(data: bytes) -> bytes | None:
+def _zstd(data: bytes) -> bytes | None:
+    """Return one frame, or None if it does not decode to the same bytes."""
     coded = _contexts.compressor.compress(data)
-    if len(coded) > _WORTH_IT * len(data):
-        return None
-    back = _contexts.decompressor.decompress(coded, max_output_size=len(data))
-    return coded if back == data else None
+    return coded if _contexts.decompressor.decompress(coded, max_output_size=len(data)) == data else None
 
 
-# Each returns the coded bytes, already decoded again and compared, or None if it cannot or should not.
-_WHOLE: dict[str, Callable[[bytes], bytes | None]] = {ZSTD: _zstd_whole}
+# Each returns the coded bytes, already decoded again and compared, or None if it cannot.
+_CODERS: dict[str, Callable[[bytes], bytes | None]] = {ZSTD: _zstd}
 
 
 def code(data: bytes) -> Coded:
-    """Return the smallest form of a whole instance that decodes to the same bytes."""
-    tried = [Coded(name, coded) for name, coder in _WHOLE.items() if (coded := coder(data)) is not None]
-    return min((*tried, Coded(STORED, data)), key=lambda result: len(result.data))
+    """Return the smallest form that decodes to the same bytes, of an instance or of its first piece."""
+    tried = [Coded(name, coded) for name, coder in _CODERS.items() if (coded := coder(data)) is not None]
+    best = min(tried, key=lambda result: len(result.data), default=Coded(STORED, data))
+    return best if len(best.data) <= _WORTH_IT * len(data) else Coded(STORED, data)
 
 
-class StreamCoder:
-    """Codes a large instance piece by piece in bounded memory, and decodes along to check itself.
+def code_next(codec: str, data: bytes) -> bytes:
+    """Return a further piece of an instance, in the codec that `code` chose for the first.
 
-    Whether coding is worth it is decided from the first piece; `SAMPLE_BYTES` of it are a fair sample.
+    Raises:
+        StoreDamaged: what was coded does not decode to the same bytes.
     """
-
-    def __init__(self, first: bytes, size: int) -> None:
-        sample = first[:SAMPLE_BYTES]
-        worth_it = len(_contexts.compressor.compress(sample)) <= _WORTH_IT * len(sample)
-        self.codec = ZSTD if worth_it else STORED
-        self._compressor = zstandard.ZstdCompressor(level=_LEVEL).compressobj(size=size)
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).decompressobj()
-        self._original = hashlib.sha256()
-        self._decoded = hashlib.sha256()
-
-    def feed(self, piece: bytes) -> bytes:
-        """Take the next piece of the instance; return what is ready to be sealed, perhaps nothing."""
-        self._original.update(piece)
-        return piece if self.codec == STORED else self._checked(self._compressor.compress(piece))
-
-    def finish(self) -> tuple[bytes, bytes]:
-        """Return the rest of the coded bytes, and the SHA-256 of the original.
-
-        Raises:
-            StoreDamaged: what was coded does not decode to what came in.
-        """
-        original = self._original.digest()
-        if self.codec == STORED:
-            return b"", original
-        rest = self._checked(self._compressor.flush())
-        if self._decoded.digest() != original:
-            raise StoreDamaged("an instance was coded wrongly")
-        return rest, original
-
-    def _checked(self, coded: bytes) -> bytes:
-        if coded:
-            self._decoded.update(self._decompressor.decompress(coded))
-        return coded
+    if codec == STORED:
+        return data
+    coded = _CODERS[codec](data)
+    if coded is None:
+        raise StoreDamaged("an instance was coded wrongly")
+    return coded
 
 
 def decode(codec: str, source: Source, size: int) -> Iterator[bytes]:

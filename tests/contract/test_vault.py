@@ -262,6 +262,7 @@ def test_an_index_that_lies_is_no_way_to_wrong_bytes_or_endless_ones(store: Memo
         {"size": right.size + 1},
         {"coded": right.coded - 1},
         {"coded": right.coded - 100_000},
+        {"coded": right.coded + 1},
         {"offset": 1},
         {"offset": 5 * SEGMENT_BYTES},
         {"coded": 5 * SEGMENT_BYTES, "codec": codecs.STORED},
@@ -440,31 +441,25 @@ def test_a_large_instance_needs_little_memory(tmp_path: Path) -> None:
     back, codec, before, peak = run.stdout.split()
 
     assert (int(back), codec) == (300 << 20, codecs.ZSTD)
-    assert int(peak) - int(before) < 100
-    assert int(peak) < 150
+    assert int(peak) - int(before) < 150
+    assert int(peak) < 200
 
 
 def test_a_codec_that_lies_is_not_trusted(monkeypatch: pytest.MonkeyPatch, store: MemoryBlobStore) -> None:
     """What was coded is decoded again before it is believed."""
 
     class Wrong:
+        honest = zstandard.ZstdCompressor()
+
         def compress(self, data: bytes) -> bytes:
-            return zstandard.ZstdCompressor().compress(data[:-1] + b"!")
+            return self.honest.compress(data[:-1] + b"!")
 
     monkeypatch.setattr(codecs._contexts, "compressor", Wrong())
 
     assert codecs.code(compressible(50_000)).codec == codecs.STORED
-
-
-def test_a_stream_coder_that_lies_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for instances too large to be held whole."""
-    coder = codecs.StreamCoder(compressible(2_000_000), 2_000_000)
-    assert coder.codec == codecs.ZSTD
-    coder.feed(compressible(2_000_000))
-    monkeypatch.setattr(coder, "_decoded", hashlib.sha256(b"other"))
-
     with pytest.raises(StoreDamaged):
-        coder.finish()
+        codecs.code_next(codecs.ZSTD, compressible(50_000))
+    assert codecs.code_next(codecs.STORED, b"x") == b"x"
 
 
 def test_pieces_are_made_ahead_in_order_and_errors_come_through() -> None:
