@@ -71,18 +71,16 @@ def code(data: bytes) -> Coded:
     return best if len(best.data) <= _WORTH_IT * len(data) else Coded(STORED, data)
 
 
-def code_next(codec: str, data: bytes) -> bytes:
+def code_next(codec: str, data: bytes) -> Coded:
     """Return a further piece of an instance, in the codec that `code` chose for the first.
 
     Raises:
         StoreDamaged: what was coded does not decode to the same bytes.
     """
-    if codec == STORED:
-        return data
-    coded = _CODERS[codec](data)
+    coded = data if codec == STORED else _CODERS[codec](data)
     if coded is None:
         raise StoreDamaged("an instance was coded wrongly")
-    return coded
+    return Coded(codec, coded)
 
 
 def decode(codec: str, source: Source, size: int) -> Iterator[bytes]:

@@ -3,19 +3,25 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def prefetched(pieces: Iterable[bytes], ahead: int = 2) -> Iterator[bytes]:
-    """Yield the same pieces in the same order; at most `ahead` of them wait. Errors come through."""
-    source = iter(pieces)
+def prefetched(items: Iterable[T], ahead: int = 2) -> Iterator[T]:
+    """Yield the same items, none of them None, in the same order; at most `ahead` of them wait.
+
+    They are made one after another in one thread. Errors come through.
+    """
+    source = iter(items)
     with ThreadPoolExecutor(1, "prefetch") as worker:
-        waiting: deque[Future[bytes | None]] = deque()
+        waiting: deque[Future[T | None]] = deque()
         try:
             for _ in range(ahead):
                 waiting.append(worker.submit(next, source, None))
-            while (piece := waiting.popleft().result()) is not None:
+            while (item := waiting.popleft().result()) is not None:
                 waiting.append(worker.submit(next, source, None))
-                yield piece
+                yield item
         finally:
             worker.shutdown(cancel_futures=True)
 

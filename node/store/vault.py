@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from node.errors import ContentDiffers, NodeError, StoreDamaged
@@ -36,7 +36,8 @@ _CACHED_SEGMENTS = 2
 class Incoming:
     """An instance to be kept. `size` and `sha256` are what was confirmed.
 
-    `open` yields the original Part 10 bytes from the start; it is called once, from another thread.
+    `open` yields the original Part 10 bytes from the start. It is called once, in another thread, after the
+    instance before was read to its end: instances may share one file.
     """
 
     uid: str = field(repr=False)
@@ -93,11 +94,11 @@ class Vault:
         with ThreadPoolExecutor(_THREADS, "vault") as pool:
             stream = _SealedStream(self._blobs, study_key, prefix, pool)
             try:
-                for incoming, codec, pieces in _coded(instances, pool):
-                    start = stream.position
-                    for piece in pieces:
-                        stream.add(piece)
-                    indexed.append(_indexed(incoming, codec, start, stream.position - start))
+                for number, incoming, coded in _coded(instances, pool):
+                    if number == len(indexed):
+                        indexed.append(_indexed(incoming, coded.codec, stream.position))
+                    stream.add(coded.data)
+                    indexed[-1] = replace(indexed[-1], coded=stream.position - indexed[-1].offset)
                 blobs = stream.finish()
                 data = manifests.build_manifest(
                     StudyIndex(study_uid, tuple(indexed), confirmed),
@@ -278,48 +279,44 @@ class _SealedStream:
         return self._blobs.put(blob), len(blob)
 
 
-_Pieces = tuple[Incoming, str, Iterable[bytes]]
+def _coded(
+    instances: Iterable[Incoming], pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, Incoming, codecs.Coded]]:
+    """Yield the coded pieces of all instances in order: one thread reads, the pool codes ahead.
 
-
-def _coded(instances: Iterable[Incoming], pool: ThreadPoolExecutor) -> Iterator[_Pieces]:
-    """Yield each instance with its codec and coded pieces, in order; small ones are coded ahead."""
-    waiting: deque[tuple[Incoming, Future[codecs.Coded] | None]] = deque()
-    for incoming in instances:
-        large = incoming.size > codecs.WHOLE_BYTES
-        waiting.append((incoming, None if large else pool.submit(_code_whole, incoming)))
-        if len(waiting) >= _CODED_AHEAD:
-            yield _coded_next(*waiting.popleft(), pool)
+    With each comes the number of its instance.
+    """
+    waiting: deque[tuple[int, Incoming, Future[codecs.Coded]]] = deque()
+    codec, last = "", -1
+    for number, incoming, piece in prefetched(_pieces(instances)):
+        if number == last:
+            codec = codec or waiting[-1][2].result().codec
+            future = pool.submit(codecs.code_next, codec, piece)
+        else:
+            future = pool.submit(codecs.code, piece)
+            codec, last = "", number
+        waiting.append((number, incoming, future))
+        if len(waiting) > _CODED_AHEAD:
+            yield _result(*waiting.popleft())
     while waiting:
-        yield _coded_next(*waiting.popleft(), pool)
+        yield _result(*waiting.popleft())
 
 
-def _coded_next(incoming: Incoming, future: Future[codecs.Coded] | None, pool: ThreadPoolExecutor) -> _Pieces:
-    if future is None:
-        return _code_large(incoming, pool)
-    coded = future.result()
-    return incoming, coded.codec, (coded.data,)
+def _result(
+    number: int, incoming: Incoming, future: Future[codecs.Coded]
+) -> tuple[int, Incoming, codecs.Coded]:
+    return number, incoming, future.result()
 
 
-def _code_whole(incoming: Incoming) -> codecs.Coded:
-    return codecs.code(b"".join(_checked(incoming)))
-
-
-def _code_large(incoming: Incoming, pool: ThreadPoolExecutor) -> _Pieces:
-    """Code a large instance in pieces: a thread reads, the pool codes."""
-    original = prefetched(resized(_checked(incoming), codecs.PIECE_BYTES))
-    first = codecs.code(next(original))
-
-    def pieces() -> Iterator[bytes]:
-        waiting: deque[Future[bytes]] = deque()
-        yield first.data
-        for piece in original:
-            waiting.append(pool.submit(codecs.code_next, first.codec, piece))
-            if len(waiting) >= _CODED_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    return incoming, first.codec, pieces()
+def _pieces(instances: Iterable[Incoming]) -> Iterator[tuple[int, Incoming, bytes]]:
+    """Read the instances, small ones whole, large ones in pieces."""
+    for number, incoming in enumerate(instances):
+        large = incoming.size > codecs.WHOLE_BYTES
+        size = codecs.PIECE_BYTES if large else max(1, incoming.size)
+        for piece in resized(_checked(incoming), size):
+            yield number, incoming, piece
+        if incoming.size == 0:
+            yield number, incoming, b""
 
 
 def _checked(incoming: Incoming) -> Iterator[bytes]:
@@ -336,13 +333,13 @@ def _checked(incoming: Incoming) -> Iterator[bytes]:
         raise ContentDiffers("an instance is not what was confirmed")
 
 
-def _indexed(incoming: Incoming, codec: str, offset: int, coded: int) -> IndexedInstance:
+def _indexed(incoming: Incoming, codec: str, offset: int) -> IndexedInstance:
     return IndexedInstance(
         uid=incoming.uid,
         sop_class=incoming.sop_class,
         syntax=incoming.syntax,
         offset=offset,
-        coded=coded,
+        coded=0,
         codec=codec,
         size=incoming.size,
         sha256=incoming.sha256,

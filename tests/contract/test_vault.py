@@ -346,6 +346,27 @@ def test_an_error_while_reading_the_upload_comes_through(store: MemoryBlobStore)
             Vault(store, os.urandom).keep_study("2.25.1", [instance], {}, recipients=RECIPIENTS, mesh=MESH)
 
 
+def test_instances_are_read_one_after_another(store: MemoryBlobStore) -> None:
+    """They may be members of one sealed upload, which has one position to read from."""
+    contents = [noise(300_000, n) for n in range(10)] + [noise(codecs.WHOLE_BYTES + 1), b"last"]
+    log: list[str] = []
+
+    def reading(data: bytes) -> Callable[[], Iterator[bytes]]:
+        def pieces() -> Iterator[bytes]:
+            log.append("open")
+            for start in range(0, len(data), 50_000):
+                log.append("read")
+                yield data[start : start + 50_000]
+            log.append("end")
+
+        return pieces
+
+    instances = [replace(incoming(data, n), open=reading(data)) for n, data in enumerate(contents)]
+    Vault(store, os.urandom).keep_study("2.25.1", instances, {}, recipients=RECIPIENTS, mesh=MESH)
+
+    assert [word for word in log if word != "read"] == ["open", "end"] * len(contents)
+
+
 def test_a_full_disk_leaves_nothing_behind(store: MemoryBlobStore) -> None:
     """Half a study would take the room that the next one needs."""
     small = MemoryBlobStore(capacity=3 * SEGMENT_BYTES)
@@ -459,7 +480,7 @@ def test_a_codec_that_lies_is_not_trusted(monkeypatch: pytest.MonkeyPatch, store
     assert codecs.code(compressible(50_000)).codec == codecs.STORED
     with pytest.raises(StoreDamaged):
         codecs.code_next(codecs.ZSTD, compressible(50_000))
-    assert codecs.code_next(codecs.STORED, b"x") == b"x"
+    assert codecs.code_next(codecs.STORED, b"x").data == b"x"
 
 
 def test_pieces_are_made_ahead_in_order_and_errors_come_through() -> None:
