@@ -94,6 +94,4 @@ def zip_of(files: Mapping[str, bytes], *, method: int = zipfile.ZIP_STORED) -> b
 
 def study_zip(study: int = 1, slices: int = 3, *, octets: int = 2048, name: str = "Doe^Made") -> bytes:
     """Return a ZIP with the slices of one study, stored."""
-    return zip_of(
-        {f"IM{n:04}": made_slice(study, n, octets=octets, name=name) for n in range(1, slices + 1)}
-    )
+    return zip_of({f"IM{n:04}": made_slice(study, n, octets=octets, name=name) for n in range(1, slices + 1)})
