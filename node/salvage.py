@@ -42,8 +42,7 @@ def salvage(node: Node, folder: Path, progress: Callable[[int], None] = lambda _
     """
     if not folder.is_dir():
         raise Refused("no-such-folder", "There is no such folder on this machine.")
-    me = node.facts.node_id
-    if Role.INGEST not in node.facts.ask(lambda ledger: ledger.membership.roles(me)):
+    if not _may_announce(node):
         raise Refused("may-not-announce", "This node takes no studies in; run it on one that does.")
     files = _blob_files(folder)
     result = Salvaged()
@@ -53,6 +52,61 @@ def salvage(node: Node, folder: Path, progress: Callable[[int], None] = lambda _
         _take_over(node, files, entry, data, manifest, result)
     log.info("salvaged entries=%d total=%d", result.handed_over, result.found)
     return result
+
+
+def adopt_strays(node: Node) -> int:
+    """Announce entries whose files are here and whose rows are not; return how many.
+
+    So a database restored from an older backup loses nothing. What no manifest lists is left over from a
+    sealing that was cut off, and goes. Called at the start, before anything is written.
+    """
+    known = set(node.queue.known_blobs()) | {BlobId(one.entry) for one in node.queue.all()}
+    strays = [blob for blob in node.blobs.ids() if blob not in known]
+    adopted, listed = 0, set[BlobId]()
+    for blob in strays:
+        if node.blobs.read(blob, 0, len(_MAGIC)) != _MAGIC:
+            continue
+        data = node.blobs.get(blob)
+        try:
+            manifest = parse_manifest(data)
+        except BadManifest:
+            continue
+        if (
+            manifest.mesh != node.membership.genesis.mesh_id
+            or node.holdings.view(EntryId(blob)).state in ENDED
+        ):
+            continue
+        listed |= {blob, *(one for one, _ in manifest.blobs)}
+        if all(node.blobs.has(one) for one, _ in manifest.blobs) and _may_announce(node):
+            _announce(node, EntryId(blob), data, manifest)
+            adopted += 1
+    for blob in strays:
+        if blob not in listed:
+            node.blobs.delete(blob)
+    if strays:
+        log.warning("stray files found blobs=%d entries=%d", len(strays), adopted)
+    return adopted
+
+
+def _may_announce(node: Node) -> bool:
+    me = node.facts.node_id
+    return Role.INGEST in node.facts.ask(lambda ledger: ledger.membership.roles(me))
+
+
+def _announce(node: Node, entry: EntryId, data: bytes, manifest: Manifest) -> None:
+    """Announce an entry, all of whose blobs are durable here, as this node's own."""
+    listed = [(BlobId(entry), len(data)), *manifest.blobs]
+    study = Study(
+        manifest=BlobId(entry),
+        size=sum(size for _, size in listed),
+        blobs=len(listed),
+        priority=Priority.ROUTINE.value,
+        destination="",
+        submission=entry[:16],
+        origin=node.facts.node_id,
+    )
+    with node.facts.writing() as writing:
+        node.holdings.keep_own(writing, entry, study, listed)
 
 
 def _take_over(
@@ -77,18 +131,7 @@ def _take_over(
         whole = node.holdings.check_complete(entry)
     elif whole:
         node.blobs.put_verified(BlobId(entry), data)
-        listed = [(BlobId(entry), len(data)), *manifest.blobs]
-        study = Study(
-            manifest=BlobId(entry),
-            size=sum(size for _, size in listed),
-            blobs=len(listed),
-            priority=Priority.ROUTINE.value,
-            destination="",
-            submission=entry[:16],
-            origin=node.facts.node_id,
-        )
-        with node.facts.writing() as writing:
-            node.holdings.keep_own(writing, entry, study, listed)
+        _announce(node, entry, data, manifest)
     if whole:
         result.handed_over += 1
     else:

@@ -1,0 +1,5 @@
+"""`python -m node` is the command `clinicmesh`."""
+
+from node.cli import main
+
+main()

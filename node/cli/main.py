@@ -1,0 +1,39 @@
+"""The command line's frame: which commands there are, and how the program begins."""
+
+import os
+import sys
+
+import typer
+
+from node import reconcile_stdio
+from node.cli import devices, mesh, studies
+
+_HELP = """Bring medical images from clinics without internet into the hospital's PACS, and lose nothing.
+
+New here?  `clinicmesh demo` shows the whole journey on this machine.
+A new mesh:  init, run, pacs add, invite.  Another node:  join, run.  A phone:  device add.
+"""
+
+app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(mesh.init)
+app.command()(mesh.invite)
+app.command()(mesh.join)
+app.command()(mesh.run)
+app.add_typer(devices.device, name="device")
+app.add_typer(devices.pacs, name="pacs")
+app.command()(studies.submit)
+app.command()(studies.studies)
+app.command()(studies.status)
+app.add_typer(studies.troubles, name="troubles")
+app.command()(studies.salvage)
+
+
+@app.command("reconcile-stdio", hidden=True)
+def reconcile() -> None:
+    """Speak the line protocol of Negentropy's test harnesses."""
+    raise typer.Exit(reconcile_stdio.main(sys.stdin, sys.stdout, os.environ))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

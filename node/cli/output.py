@@ -1,0 +1,86 @@
+"""What commands print: text for people, or one JSON value with `--json`; errors with a next step."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from node.errors import NodeError
+from sync.errors import SyncError
+
+_NEXT = {
+    "node-not-running": "Start it with `clinicmesh run`, then try again.",
+    "keystore-locked": "Start the node with `clinicmesh run --passphrase`.",
+    "disk-full": "Make room on the disk; nothing that was acknowledged is lost.",
+    "peer-unreachable": "Check that the other node runs, and that both are on the same network.",
+    "code-wrong": "Ask for a new code: each works once, for ten minutes.",
+    "bad-invitation": "Check the code and the address, or ask for a new code.",
+}
+
+
+class Output:
+    """Where a command prints. With `as_json` only JSON goes to standard output."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.console = Console(stderr=as_json, highlight=False)
+
+    def value(self, value: Any) -> None:
+        """Print a value as JSON; nothing without `--json`."""
+        if self.as_json:
+            print(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def say(self, text: str) -> None:
+        """Print a sentence for people."""
+        if not self.as_json:
+            self.console.print(text)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+        """Print a table for people."""
+        if self.as_json:
+            return
+        table = Table(*columns, title=title or None, title_justify="left", header_style="bold")
+        for row in rows:
+            table.add_row(*("" if cell is None else str(cell) for cell in row))
+        self.console.print(table)
+
+    @contextmanager
+    def progress(self, text: str, total: int) -> Iterator[Progress]:
+        """Show a bar for so many octets while the block runs; `advance(0, n)` moves it."""
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, disable=self.as_json) as progress:
+            progress.add_task(text, total=total)
+            yield progress
+
+
+@contextmanager
+def told_plainly(*, as_json: bool = False) -> Iterator[None]:
+    """Turn errors into one sentence, its code, and what to do next; exit with 1."""
+    try:
+        yield
+    except (NodeError, SyncError) as error:
+        detail = str(error) or error.code
+        if as_json:
+            print(json.dumps({"error": {"code": error.code, "detail": detail}}))
+        else:
+            console = Console(stderr=True, highlight=False)
+            console.print(f"[bold]{detail}[/] ({error.code})", soft_wrap=True)
+            if error.code in _NEXT:
+                console.print(_NEXT[error.code], soft_wrap=True)
+        sys.stdout.flush()
+        raise typer.Exit(1) from None
+
+
+def size(octets: float) -> str:
+    """Return a size for people: 512 B, 1.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if octets < 1000 or unit == "GB":
+            return f"{octets:.0f} {unit}" if unit == "B" or octets >= 100 else f"{octets:.1f} {unit}"
+        octets /= 1000
+    return ""

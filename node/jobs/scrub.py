@@ -1,0 +1,27 @@
+"""Scrub: read what is kept again and compare hashes, one entry at a time, so that bit rot is found early."""
+
+import logging
+
+from node.store.holdings import Holdings
+from sync.ids import EntryId, short
+
+log = logging.getLogger(__name__)
+
+
+class Scrubber:
+    """Goes round all entries that are whole here; `scrub_next` takes the next one."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+        self._last = EntryId(b"")
+
+    def scrub_next(self) -> bool:
+        """Verify one entry; say whether it was sound. Custody of a damaged one is taken back."""
+        whole = sorted(one.entry for one in self._holdings.queue.all() if one.complete and not one.erasing)
+        if not whole:
+            return True
+        self._last = next((entry for entry in whole if entry > self._last), whole[0])
+        sound = self._holdings.verify(self._last)
+        if not sound:
+            log.warning("damage found entry=%s", short(self._last))
+        return sound

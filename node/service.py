@@ -1,0 +1,428 @@
+"""One node, put together and running: its servers, its jobs, and what wakes them.
+
+`open_node` opens a data folder; `Service` serves it until it is stopped. Called by the command line, the
+demo and the tests. The three ports run in one event loop in a thread of their own; everything else is
+ordinary threads.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from nacl import utils
+
+from node import operator, webcert
+from node.api import admin, auth, events, health, problems, studies, submissions, uploads, webapp
+from node.api.limits import BodyLimit
+from node.clock import SystemClock
+from node.config import Settings
+from node.deliver.build import build_destination
+from node.errors import BadSettings, Refused
+from node.home import Home
+from node.intake.examination import ExaminedStudy
+from node.intake.submissions import Intake
+from node.intake.uploads import Limits
+from node.jobs.forward import Forwarder
+from node.jobs.replicate import Replicator
+from node.jobs.report import report
+from node.jobs.schedule import Schedule
+from node.jobs.scrub import Scrubber
+from node.jobs.sweep import sweep
+from node.keys import Keystore
+from node.mesh import server, tls
+from node.mesh.client import PeerClient
+from node.mesh.exchange import GB, Exchange
+from node.mesh.joining import Inviter
+from node.mesh.peercert import protocol_class
+from node.parts import Node
+from node.salvage import adopt_strays
+from node.signals import Signals
+from node.store.blobs import DiskBlobStore
+from node.store.database import Database
+from node.store.factlog import FactLog
+from node.store.holdings import Holdings
+from node.store.memory import keep_large_buffers
+from node.store.notes import Notes
+from node.store.queue import Queue
+from node.store.vault import Incoming, Vault
+from sync.bodies import Device, Role, Study
+from sync.facts import Fact
+from sync.ids import BlobId, EntryId, NodeId, short
+
+log = logging.getLogger(__name__)
+_LIFE, _WALL = "life_ms", "wall_ms"
+_STOP_S = 10
+
+
+def version() -> str:
+    """Return the version of this program."""
+    return metadata.version("clinicmesh")
+
+
+@contextlib.contextmanager
+def open_node(home: Home, settings: Settings, *, passphrase: str | None = None) -> Iterator[Node]:
+    """Open a data folder that belongs to a mesh, alone.
+
+    Raises:
+        BadSettings: it belongs to none, or another process uses it.
+        Refused: the passphrase is wrong.
+    """
+    membership = home.membership()
+    with home.only_me():
+        keystore = Keystore.load(home.keys)
+        if keystore.locked and passphrase is not None:
+            keystore.unlock(passphrase)
+        database = Database(home.database)
+        try:
+            notes = Notes(database)
+            clock = SystemClock(floor_ms=notes.number(_WALL), carried_ms=notes.number(_LIFE))
+            facts = FactLog(
+                database,
+                mesh=membership.genesis.mesh_id,
+                roots=membership.genesis.roots,
+                key=keystore.node_key,
+                clock=clock,
+            )
+            blobs, queue = DiskBlobStore(home.blobs), Queue(database)
+            node = Node(
+                version=version(),
+                settings=settings,
+                home=home,
+                membership=membership,
+                keystore=keystore,
+                clock=clock,
+                signals=Signals(),
+                database=database,
+                notes=notes,
+                blobs=blobs,
+                facts=facts,
+                queue=queue,
+                holdings=Holdings(facts, queue, blobs, clock),
+                vault=Vault(blobs, utils.random),
+            )
+            yield node
+        finally:
+            with contextlib.suppress(Exception):
+                keep_time(notes, clock)
+            database.close()
+
+
+def keep_time(notes: Notes, clock: SystemClock) -> None:
+    """Remember how long this node has lived, and the latest wall time that it knows."""
+    notes.set_numbers(**{_LIFE: clock.carried_ms(), _WALL: clock.now_ms()})
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running node listens."""
+
+    people: str | None  # HTTPS, other devices
+    local: str  # HTTP, this machine only
+    mesh: str  # other nodes, "host:port"
+
+
+class Service:
+    """A node at work. `start`, then `stop`; both return when it is done."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._schedule = Schedule()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._servers: list[uvicorn.Server] = []
+        self._thread: threading.Thread | None = None
+        membership = node.membership
+        self._identity = tls.Identity(node.keystore.node_key, membership.chain)
+        self._exchange = Exchange(node.holdings, node.settings, node.clock, version=node.version)
+        self._inviter = Inviter(
+            node.facts,
+            membership.genesis,
+            self._identity,
+            node.clock,
+            random=utils.random,
+            issue_web=self._issue_web,
+        )
+        self._intake = Intake(
+            node.database,
+            node.home.spool,
+            keys=node.keystore.intake,
+            clock=node.clock,
+            keep=self._keep,
+            limits=Limits(
+                max_bytes=int(node.settings.max_upload_gb * GB),
+                reserve_bytes=int(node.settings.reserve_gb * GB),
+                free_bytes=node.blobs.free_bytes,
+            ),
+            wake=lambda: node.signals.tell("intake"),
+            changed=lambda submission: node.signals.tell("submissions", submission),
+        )
+        self._forwarder = Forwarder(node.holdings, node.vault, node.keystore, node.clock, build_destination)
+        self._replicator = Replicator(self._exchange, node.notes, node.clock, self._dial)
+        self._operator_token = operator.new_token()
+        self._authoriser = auth.Authoriser(
+            devices=_Devices(node),
+            clock=node.clock,
+            mesh=membership.genesis.mesh_id,
+            node=node.facts.node_id,
+            token_key=node.keystore.token_key,
+            operator_token=self._operator_token,
+        )
+        self._plan_jobs()
+
+    # -- running --------------------------------------------------------------------------------
+
+    def start(self) -> Addresses:
+        """Open the ports, start the jobs, and return where the node listens.
+
+        Raises:
+            BadSettings: a port is taken.
+        """
+        keep_large_buffers()
+        adopt_strays(self._node)
+        self._node.holdings.catch_up()
+        for address in self._node.settings.peers:
+            self._node.notes.add_peer(address)
+        addresses = self._serve()
+        operator.write(self._node.home.run, operator.Operator(addresses.local, self._operator_token))
+        self._node.facts.listen(self._on_facts)
+        self._schedule.start()
+        for topic in ("intake", "replicate", "forward", "sweep"):
+            self._node.signals.tell(topic)
+        log.info("node started node=%s version=%s", short(self._node.facts.node_id), self._node.version)
+        return addresses
+
+    def stop(self) -> None:
+        """Take no more requests, let the jobs end, close the ports."""
+        operator.remove(self._node.home.run)
+        for one in self._servers:
+            one.should_exit = True
+        self._schedule.stop()
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
+        self._intake.close()
+        log.info("node stopped node=%s", short(self._node.facts.node_id))
+
+    def _serve(self) -> Addresses:
+        settings, membership = self._node.settings, self._node.membership
+        people_app, mesh_app = self.people_app(), self.mesh_app()
+        mesh_context = tls.server_context(self._identity, membership.genesis.mesh_ca)
+        local = _listen("127.0.0.1", settings.local_port, "local_port")
+        mesh = _listen(settings.bind, settings.mesh_port, "mesh_port")
+        pairs: list[tuple[uvicorn.Server, socket.socket]] = [
+            (_server(people_app), local),
+            (_server(mesh_app, context=mesh_context, http=protocol_class()), mesh),
+        ]
+        people = None
+        if membership.web_chain:
+            context = webcert.server_context(self._node.keystore.web_key, membership.web_chain)
+            people = _listen(settings.bind, settings.people_port, "people_port")
+            pairs.append((_server(people_app, context=context), people))
+        self._servers = [one for one, _ in pairs]
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(_serve_all(pairs)), name="http", daemon=True
+        )
+        self._thread.start()
+        while not all(one.started for one in self._servers):
+            self._thread.join(0.01)
+            if not self._thread.is_alive():
+                raise BadSettings("the node could not open its ports")
+        host = "127.0.0.1" if settings.bind in ("0.0.0.0", "127.0.0.1") else settings.bind  # noqa: S104
+        return Addresses(
+            people=f"https://{host}:{people.getsockname()[1]}" if people else None,
+            local=f"http://localhost:{local.getsockname()[1]}",
+            mesh=f"{host}:{mesh.getsockname()[1]}",
+        )
+
+    def people_app(self) -> FastAPI:
+        """Return the application for people and tools."""
+        node, require = self._node, self._authoriser.require
+        app = FastAPI(title="ClinicMesh", version=node.version, docs_url=None, redoc_url=None)
+        problems.install(app)
+        app.add_middleware(BodyLimit, exempt=("/api/v1/uploads",))
+        app.include_router(health.router(node))
+        app.include_router(auth.router(self._authoriser))
+        app.include_router(submissions.router(self._intake, require))
+        app.include_router(uploads.router(self._intake, require))
+        app.include_router(studies.router(node, require))
+        app.include_router(events.router(node.signals, require))
+        app.include_router(admin.router(node, self._inviter, require))
+        app.include_router(webapp.router())
+        return app
+
+    def mesh_app(self) -> FastAPI:
+        """Return the application for other nodes."""
+        app = FastAPI(title="ClinicMesh mesh", docs_url=None, redoc_url=None, openapi_url=None)
+        problems.install(app)
+        app.include_router(server.joining_router(self._inviter))
+        app.include_router(server.router(self._exchange, met=lambda _peer: None))
+        return app
+
+    # -- jobs -----------------------------------------------------------------------------------
+
+    def _plan_jobs(self) -> None:
+        node, settings = self._node, self._node.settings
+        plans: Sequence[tuple[str, float, Callable[[], object]]] = (
+            ("intake", 30.0, self._work_through_intake),
+            ("replicate", settings.replicate_every_s, self._replicator.meet_all),
+            ("forward", settings.forward_every_s, self._forwarder.forward_all),
+            ("sweep", settings.sweep_every_s, self._sweep_and_report),
+            ("scrub", 600.0, Scrubber(node.holdings).scrub_next),
+            ("time", 60.0, lambda: keep_time(node.notes, node.clock)),
+            ("expire", 3600.0, self._intake.expire),
+        )
+        for name, seconds, work in plans:
+            node.signals.on(name, self._schedule.every(name, seconds, work))
+
+    def _work_through_intake(self) -> None:
+        while self._intake.examine_next() or self._intake.keep_next():
+            pass
+
+    def _sweep_and_report(self) -> None:
+        node = self._node
+        sweep(node.holdings, node.notes, node.settings, node.clock)
+        report(node.holdings, node.notes, node.clock, version=node.version)
+
+    def _on_facts(self, admitted: tuple[Fact, ...], revived: tuple[EntryId, ...]) -> None:
+        """Let everything that a new fact may concern happen now."""
+        signals = self._node.signals
+        for fact in admitted:
+            if fact.header.entry is not None:
+                signals.tell("studies", fact.header.entry.hex())
+        if admitted or revived:
+            signals.tell("replicate")
+            signals.tell("forward")
+        if any(fact.header.kind in _ENDING for fact in admitted):
+            signals.tell("sweep")
+
+    # -- what the parts ask of each other ---------------------------------------------------------
+
+    def _keep(
+        self,
+        study: ExaminedStudy,
+        instances: Sequence[Incoming],
+        confirmed: dict[str, Any],
+        *,
+        submission: bytes,
+        on_commit: Callable[[Any, bytes], None],
+    ) -> bytes:
+        """Seal a confirmed study and announce it; blobs first, then one commit for all the rest."""
+        node = self._node
+        kept = node.vault.keep_study(
+            study.study_uid,
+            instances,
+            confirmed,
+            recipients=node.recipients(),
+            mesh=node.membership.genesis.mesh_id,
+        )
+        listed = [(BlobId(kept.entry_id), len(kept.manifest)), *kept.blobs]
+        body = Study(
+            manifest=BlobId(kept.entry_id),
+            size=kept.size,
+            blobs=len(listed),
+            priority=confirmed["priority"],
+            destination=confirmed["destination"] or "",
+            submission=submission,
+            origin=node.facts.node_id,
+        )
+        with node.facts.writing() as writing:
+            node.holdings.keep_own(writing, kept.entry_id, body, listed)
+            on_commit(writing.session, kept.entry_id)
+        log.info("study kept entry=%s blobs=%d bytes=%d", short(kept.entry_id), len(listed), kept.size)
+        return kept.entry_id
+
+    def _dial(self, address: str) -> PeerClient:
+        return PeerClient(address, identity=self._identity, mesh_ca=self._node.membership.genesis.mesh_ca)
+
+    def _issue_web(self, public_key: bytes, addresses: Sequence[str]) -> tuple[bytes, ...]:
+        """Issue a people's leaf to a node that joins; nothing if this node has no issuer."""
+        issuer, key = self._node.membership.web_issuer, self._node.keystore.web_issuer_key
+        if issuer is None or key is None:
+            return ()
+        names = webcert.names_for(self._node.membership.genesis.name, "node", addresses)
+        leaf = webcert.issue_web_leaf(key, issuer, public_key, names, now_ms=self._node.clock.now_ms())
+        return leaf, issuer
+
+
+_ENDING = frozenset({"tombstone", "recall", "member", "revoked", "vouched"})
+
+
+class _Devices:
+    """The mesh's devices, as facts."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def find(self, device_id: str) -> auth.DeviceRecord | None:
+        """Return what is known of a device."""
+        try:
+            device = bytes.fromhex(device_id)
+        except ValueError:
+            return None
+        body = self._node.facts.ask(lambda ledger: ledger.devices().get(device))
+        if body is None:
+            return None
+        return auth.DeviceRecord(device_id, json.loads(body.key), body.role, revoked=False)
+
+    def enrol(self, label: str, key: Mapping[str, str], role: str) -> str:
+        """Enrol a device for the whole mesh.
+
+        Raises:
+            Refused: this node may not (`may-not-enrol`).
+        """
+        me: NodeId = self._node.facts.node_id
+        if Role.ENROL not in self._node.facts.ask(lambda ledger: ledger.membership.roles(me)):
+            raise Refused("may-not-enrol", "This node may not enrol devices.")
+        device = utils.random(16)
+        self._node.facts.issue(
+            Device(device=device, key=json.dumps(dict(key), sort_keys=True), label=label, role=role)
+        )
+        return device.hex()
+
+
+class _QuietServer(uvicorn.Server):
+    """A server that leaves the process's signals alone."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Do nothing: the command line handles signals for all servers."""
+        yield
+
+
+def _server(app: FastAPI, *, context: Any = None, http: Any = "auto") -> uvicorn.Server:
+    return _QuietServer(
+        uvicorn.Config(
+            app,
+            http=http,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+            ssl_context_factory=(lambda _config, _default: context) if context else None,
+        )
+    )
+
+
+async def _serve_all(pairs: Sequence[tuple[uvicorn.Server, socket.socket]]) -> None:
+    await asyncio.gather(*(one.serve(sockets=[listener]) for one, listener in pairs))
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise BadSettings(f"port {port} is taken; set another {setting}") from None
+    return listener
