@@ -15,6 +15,7 @@ NodeError
   StoreTooNew              a newer version of the program wrote the database; update this one
   PeerUnreachable          nobody answers at a peer's address, or the line was cut; the schedule comes back
   PeerRefused              a peer answered with an error
+  WorkerFailed             the process that reads image headers does not start
   WrongOffset              a part does not go on where the last one ended; ask for the offset
   Refused                  a request that is wrong; the sender must change it
   DestinationUnreachable   no answer of a PACS came: no network, or something else answers there
@@ -100,6 +101,13 @@ class PeerRefused(NodeError):
     def __init__(self, detail: str, peer_code: str = "") -> None:
         super().__init__(detail)
         self.peer_code = peer_code
+
+
+class WorkerFailed(NodeError):
+    """The process that reads image headers does not start."""
+
+    code = "worker-failed"
+    retry = True
 
 
 class WrongOffset(NodeError):

@@ -21,7 +21,10 @@ RATIO_LIMIT = 200
 RATIO_FLOOR = 16 << 20  # a black image packs by 1,000, and up to this size it harms nobody
 _LOCAL_HEADER = 30
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+_READ_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError),
+    OSError,  # a place before the beginning; errors of the disk have their own class
+)
 
 
 class BadArchive(Exception):

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import node
+from node.errors import WorkerFailed
 from node.intake import frames
 from node.intake.detect import Content
 
 PIECE_BYTES = 1 << 20
 TIMEOUT_S = 10.0
+_START_S = 60.0  # an old laptop with a cold disk takes its time over the libraries
 _HEAD_BYTES = 64 << 10  # the header of nearly every slice, and what a pipe takes at once
 _WANT_LIMIT = 1 << 20
 
@@ -81,6 +83,9 @@ class HeaderReader:
             rest: where the others come from.
             size: the octets of the whole file.
             content: PART10 or BARE.
+
+        Raises:
+            WorkerFailed: the worker does not start; this is no fault of the file.
         """
         stream = _Forward(first, rest)
         try:
@@ -111,19 +116,22 @@ class HeaderReader:
         left = self._timeout_s
         while True:
             begin = time.monotonic()
-            self._deadline = begin + left
-            try:
-                kind, payload = frames.receive(source)
-            except (OSError, EOFError):
-                raise _WorkerDied from None
-            finally:
-                self._deadline = None
+            kind, payload = self._receive(source, left)
             left -= time.monotonic() - begin
             if kind == frames.ANSWER:
                 told: dict[str, Any] = json.loads(payload)
                 return told
             at, wanted = frames.WANT.unpack(payload)
             _say(sink, frames.MORE, stream.fetch(at, min(wanted, _WANT_LIMIT)))
+
+    def _receive(self, source: BinaryIO, patience_s: float) -> tuple[bytes, bytes]:
+        self._deadline = time.monotonic() + patience_s
+        try:
+            return frames.receive(source)
+        except (OSError, EOFError):
+            raise _WorkerDied from None
+        finally:
+            self._deadline = None
 
     def _running(self) -> tuple[BinaryIO, BinaryIO]:
         """Return the worker's output and input; start it if it is not there."""
@@ -140,6 +148,11 @@ class HeaderReader:
             threading.Thread(
                 target=self._watch, args=(self._process, self._stopped), name="header-watch", daemon=True
             ).start()
+            try:
+                self._receive(cast("BinaryIO", self._process.stdout), _START_S)
+            except _WorkerDied:
+                self._stop()
+                raise WorkerFailed("the process that reads headers does not start") from None
         return cast("BinaryIO", self._process.stdout), cast("BinaryIO", self._process.stdin)
 
     def _watch(self, process: "subprocess.Popen[bytes]", stopped: threading.Event) -> None:

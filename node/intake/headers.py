@@ -20,7 +20,10 @@ META_CLASS = 0x00020002
 META_SYNTAX = 0x00020010
 RECORDS = 0x00041220  # Directory Record Sequence
 RECORD_UID = 0x00041511  # Referenced SOP Instance UID in File
-PIXELS = 0x7FE00010
+ROWS = 0x00280010
+PIXELS = frozenset(
+    {0x7FE00008, 0x7FE00009, 0x7FE00010, 0x00287FE0}
+)  # or where they are: Pixel Data Provider URL
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
@@ -55,13 +58,18 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Walked:
-    """What was picked: the encoded elements, how they are encoded, and a directory's records."""
+    """What was picked: the encoded elements, how they are encoded, and a directory's records.
+
+    `rows` and `pixels` say whether it describes an image, and whether it has one.
+    """
 
     meta: dict[int, bytes]
     picked: bytearray
     implicit: bool
     little: bool
     records: list[bytes] = field(repr=False)
+    rows: bool
+    pixels: bool
 
 
 def walk(source: Source, start: int, wanted: frozenset[int]) -> Walked:
@@ -88,7 +96,7 @@ def walk(source: Source, start: int, wanted: frozenset[int]) -> Walked:
     picked, records = bytearray(), []
     # Containers that we are in: (is it a sequence, are its elements of implicit VR, where it ends if it says)
     stack: list[tuple[bool, bool, int | None]] = []
-    seen_pixels = False
+    seen_rows = seen_pixels = False
     while True:
         while stack and stack[-1][2] is not None and cursor.at >= stack[-1][2]:
             if cursor.at > stack[-1][2]:
@@ -142,8 +150,10 @@ def walk(source: Source, start: int, wanted: frozenset[int]) -> Walked:
             elif directory and tag == RECORD_UID and len(stack) == 2 and length <= 64:
                 records.append(cursor.take(head + length)[head:])
             cursor.at = begin + head + length
-        seen_pixels = seen_pixels or (tag == PIXELS and not stack)
-    return Walked(meta, picked, implicit, cursor.little, records)
+        if not stack:
+            seen_rows = seen_rows or tag == ROWS
+            seen_pixels = seen_pixels or tag in PIXELS
+    return Walked(meta, picked, implicit, cursor.little, records, seen_rows, seen_pixels)
 
 
 def text(value: bytes) -> str:

@@ -8,6 +8,7 @@ said by the row as well: octets of the file past its `position` were never ackno
 Nothing here knows DICOM, HTTP or the database.
 """
 
+import errno
 import io
 import os
 import struct
@@ -185,7 +186,7 @@ class SpoolReader(io.RawIOBase):
         """Go to an offset."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
         if start + offset < 0:
-            raise ValueError("negative offset")
+            raise OSError(errno.EINVAL, "negative offset")  # what files do, and zipfile counts on
         self._at = start + offset
         return self._at
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import pydicom
 from pydicom.dataset import Dataset
 
-from node.intake.frames import ANSWER, FILE, MORE, NEED, OPENING, WANT, receive, send
+from node.intake.frames import ANSWER, FILE, MORE, NEED, OPENING, READY, WANT, receive, send
 from node.intake.headers import (
     DICOMDIR,
     META_CLASS,
@@ -79,6 +79,8 @@ def summary_of(size: int, preamble: bool, head: bytes, source: BinaryIO, sink: B
         walked = walk(_Pipe(size, head, source, sink), 132 if preamble else 0, _WANTED)
         if text(walked.meta.get(META_CLASS, b"")) == DICOMDIR:
             return {"code": "dicomdir", "listed": [text(uid) for uid in walked.records]}
+        if walked.rows and not walked.pixels:
+            return {"code": "truncated"}  # cut off exactly between two elements
         told = _values(walked)
     except BadHeader as error:
         return {"code": error.code}
@@ -151,6 +153,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing printed gets between the frames
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     _limit()
+    send(sink, READY)
     while True:
         try:
             kind, payload = receive(source)

@@ -1,0 +1,435 @@
+"""The examination: what is in an upload, and why the rest is left out."""
+
+import hashlib
+import io
+import json
+import random
+import stat
+import struct
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.dicoms import (
+    deflated,
+    dicomdir,
+    element,
+    encapsulated,
+    header,
+    meta,
+    part10,
+    study_zip,
+    zip_of,
+)
+from support.intake import Bench
+from support.slices import made_slice, pydicom_file
+
+from node.errors import WorkerFailed
+from node.intake import reasons
+from node.intake.detect import Content, content_of
+from node.intake.dicom import HeaderReader
+from node.intake.examination import Examination, from_json, shown, to_json
+from node.intake.examine import examine
+from node.intake.spool import SpoolReader, SpoolWriter, new_key
+
+PIXELS = element(0x7FE0, 0x10, "OW", bytes(2000))
+
+
+@pytest.fixture(scope="module")
+def headers() -> Iterator[HeaderReader]:
+    reader = HeaderReader()
+    yield reader
+    reader.close()
+
+
+class Looker:
+    """Examines bytes as if they had been uploaded."""
+
+    def __init__(self, folder: Path, headers: HeaderReader) -> None:
+        self._folder = folder
+        self._headers = headers
+        self._number = 0
+
+    def __call__(self, data: bytes, name: str = "upload") -> Examination:
+        self._number += 1
+        path, key = self._folder / str(self._number), new_key()
+        writer = SpoolWriter(path, "u", key=key, offset=0, position=0)
+        for begin in range(0, len(data), 300_000):
+            writer.write(data[begin : begin + 300_000])
+        writer.close()
+        with SpoolReader(path, "u", keys=[(0, key)], position=writer.position, length=len(data)) as file:
+            return examine(file, name, self._headers)
+
+    def code(self, data: bytes) -> str | None:
+        """Return why a single file cannot be sent."""
+        found = self(data)
+        assert found.studies == ()
+        return found.code
+
+
+@pytest.fixture
+def look(tmp_path: Path, headers: HeaderReader) -> Looker:
+    return Looker(tmp_path, headers)
+
+
+def test_a_single_file_is_a_study_of_one_image(look: Looker) -> None:
+    """The simplest case: one image from a phone."""
+    data = part10(header(study=7, number=3) + PIXELS)
+    found = look(data)
+
+    (study,) = found.studies
+    (instance,) = study.instances
+    assert (study.study_uid, study.patient.name, study.patient.id) == ("2.25.7", "Doe^Jane", "P7")
+    assert (study.study_date, study.description, study.modalities) == ("20260102", "Chest", ["CT"])
+    assert (instance.uid, instance.size) == ("2.25.7.1.3", len(data))
+    assert instance.sha256 == hashlib.sha256(data).hexdigest()
+    assert (found.patients, found.code, found.quarantined, found.skipped) == (1, None, (), ())
+
+
+def test_the_digest_is_what_a_device_can_compute_offline(look: Looker) -> None:
+    """The app confirms before the node has looked; both must come to the same digest."""
+    found = look(study_zip(5, 3))
+    lines = sorted(f"2.25.5.1.{n} {hashlib.sha256(made_slice(5, n)).hexdigest()}\n" for n in (1, 2, 3))
+
+    assert found.studies[0].digest == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_studies_series_and_patients_are_told_apart(look: Looker) -> None:
+    """A disc may hold several people; nobody's images may end in another's record."""
+    files = {
+        "a": made_slice(1, 1),
+        "b": made_slice(1, 2),
+        "c": made_slice(1, 1, series=2),
+        "d": made_slice(2, 1, name="Roe^Richard"),
+    }
+    found = look(zip_of(files))
+
+    assert [(s.study_uid, len(s.instances)) for s in found.studies] == [("2.25.1", 3), ("2.25.2", 1)]
+    assert [s.images for s in found.studies[0].series] == [2, 1]
+    assert found.patients == 2
+
+
+@pytest.mark.parametrize(
+    ("charset", "name", "shown_name"),
+    [
+        ("ISO_IR 144", "Люкceмбypг".encode("iso8859-5"), "Люкceмбypг"),
+        ("ISO_IR 192", "Wang^XiaoDong=王^小東".encode(), "Wang^XiaoDong=王^小東"),
+        ("ISO_IR 100", "Buc^Jérôme".encode("latin-1"), "Buc^Jérôme"),
+        (
+            "\\ISO 2022 IR 87",
+            b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B",
+            "Yamada^Tarou=山田^太郎",
+        ),
+    ],
+)
+def test_names_are_shown_in_their_own_script(
+    look: Looker, charset: str, name: bytes, shown_name: str
+) -> None:
+    """A clinician must recognise the patient."""
+    found = look(part10(header(charset=charset, name=name) + PIXELS))
+
+    assert found.studies[0].patient.name == shown_name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("CT_small.dcm", "MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm"),
+        *("image_dfl.dcm", "JPEG2000.dcm", "SC_rgb_jpeg_dcmtk.dcm", "rtplan.dcm", "rtdose.dcm"),
+        *("waveform_ecg.dcm", "SC_rgb_rle_2frame.dcm", "test-SR.dcm", "liver_1frame.dcm"),
+        *("nested_priv_SQ.dcm", "UN_sequence.dcm", "no_meta_group_length.dcm"),
+    ],
+)
+def test_files_of_many_kinds_are_taken_as_they_are(look: Looker, name: str) -> None:
+    """Compressed, big-endian, deflated, nested, private: the node does not choose, it carries."""
+    data = pydicom_file(name)
+    found = look(data)
+
+    if name in ("UN_sequence.dcm", "no_meta_group_length.dcm", "nested_priv_SQ.dcm"):
+        assert found.code in (None, "no-uids"), found.code
+    else:
+        assert found.code is None, found.code
+        assert found.studies[0].instances[0].sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_meta_information_without_a_preamble_is_recognised(look: Looker) -> None:
+    """Some devices leave the first 132 octets out."""
+    found = look(meta() + header() + PIXELS)
+
+    assert len(found.studies) == 1
+
+
+def test_a_large_file_is_hashed_whole_and_its_fragments_followed(look: Looker) -> None:
+    """A cine loop is far larger than what the worker is shown at first."""
+    data = encapsulated([random.Random(n).randbytes(400_000) for n in range(8)])
+    found = look(data)
+    cut = look(data[:-9])
+
+    assert found.studies[0].instances[0].sha256 == hashlib.sha256(data).hexdigest()
+    assert cut.code == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty-file"),
+        (b"\xff\xd8\xff\xe0 a photo" * 100, "not-dicom"),
+        (b"just text", "not-dicom"),
+        (part10(header() + PIXELS)[:-1], "truncated"),
+        (part10(header() + PIXELS)[:401], "truncated"),
+        (part10(header() + element(0x28, 0x10, "US", b"\0\1")), "truncated"),
+        (part10(header())[:-2], "truncated"),
+        (part10(header() + struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, 0xFFFFFFF0) + b"abc"), "truncated"),
+        (part10(element(8, 0x16, "UI", b"1.2") + PIXELS), "no-uids"),
+        (part10(header() + element(0x20, 0x0D, "UI", b"not a uid") + PIXELS), "no-uids"),
+        (part10(header() + b"\x28\x00\x02\x00??\x02\x00ab" + PIXELS), "malformed"),
+        (bytes(128) + b"DICM", "malformed"),
+        (header() + PIXELS, "no-meta-header"),
+        (zip_of({}), "empty-archive"),
+        (zip_of({"../../etc/passwd": b"x"}), "zip-climbs-out"),
+        (zip_of({"/etc/passwd": b"x"}), "zip-climbs-out"),
+        (zip_of({"C:\\a": b"x"}), "zip-climbs-out"),
+        (zip_of({"a\\..\\b": b"x"}), "zip-climbs-out"),
+        (study_zip()[:-30], "zip-damaged"),
+        (b"PK\x03\x04" + bytes(500), "zip-damaged"),
+        (zip_of({"a.zip": study_zip()}), "zip-in-zip"),
+        (zip_of({"a": b"text", "b": part10(header() + PIXELS)[:-1]}), "nothing-to-send"),
+        (dicomdir(["2.25.1"]), "dicomdir"),
+    ],
+)
+def test_what_cannot_be_sent_says_why(look: Looker, data: bytes, code: str) -> None:
+    """Each cause has its own code and sentence, so that people know what to do."""
+    assert look.code(data) == code
+    assert code in reasons.REASONS
+
+
+def test_one_bad_file_does_not_stop_the_others(look: Looker) -> None:
+    """A disc full of images must not fail for its viewer program or one scratch."""
+    good = made_slice(1, 1)
+    found = look(
+        zip_of(
+            {
+                "VIEWER.EXE": b"MZ" + bytes(5000),
+                "IM1": good,
+                "IM2": made_slice(1, 2)[:-10],
+                "copy of IM1": good,
+                "IM3": made_slice(1, 1, name="Other^Bytes"),
+                "DICOMDIR": dicomdir(["2.25.1.1.1", "2.25.1.1.2"]),
+                "inner.zip": study_zip(),
+            }
+        )
+    )
+
+    assert [len(study.instances) for study in found.studies] == [1]
+    assert [(item.name, item.code) for item in found.skipped] == [
+        ("VIEWER.EXE", "not-dicom"),
+        ("DICOMDIR", "dicomdir"),
+        ("inner.zip", "zip-in-zip"),
+    ]
+    assert [(item.name, item.code) for item in found.quarantined] == [
+        ("IM2", "truncated"),
+        ("IM3", "same-uid-other-bytes"),
+    ]
+    assert found.directory is not None
+    assert (found.directory.listed, found.directory.present) == (2, 1)
+
+
+def changed(data: bytes, **of_entry: Any) -> bytes:
+    """Change a stored ZIP's central directory: flags, method or external attributes of its first entry."""
+    at = data.rindex(b"PK\x05\x06")
+    at = struct.unpack_from("<I", data, at + 16)[0]
+    out = bytearray(data)
+    if "flags" in of_entry:
+        struct.pack_into("<H", out, at + 8, of_entry["flags"])
+    if "method" in of_entry:
+        struct.pack_into("<H", out, at + 10, of_entry["method"])
+    if "attributes" in of_entry:
+        struct.pack_into("<I", out, at + 38, of_entry["attributes"])
+    if "size" in of_entry:
+        struct.pack_into("<I", out, at + 24, of_entry["size"])
+    if "crc" in of_entry:
+        struct.pack_into("<I", out, at + 16, of_entry["crc"])
+    return bytes(out)
+
+
+def test_locked_archives_are_refused(look: Looker) -> None:
+    """Nobody here knows the password; the person should hear it at once."""
+    assert look.code(changed(study_zip(), flags=1)) == "zip-encrypted"
+
+
+def test_files_on_top_of_each_other_are_refused(look: Looker) -> None:
+    """The trick of archives that unpack to petabytes."""
+    data = zip_of({"a": made_slice(1, 1), "b": made_slice(1, 2)})
+    at = struct.unpack_from("<I", data, data.rindex(b"PK\x05\x06") + 16)[0]
+    second = data.index(b"PK\x01\x02", at + 4)
+    out = bytearray(data)
+    struct.pack_into("<I", out, second + 42, 0)
+
+    assert look.code(bytes(out)) == "zip-overlaps"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"attributes": (stat.S_IFLNK | 0o777) << 16}, "zip-link"),
+        ({"method": 12}, "zip-method"),
+        ({"crc": 1}, "zip-member-damaged"),
+    ],
+)
+def test_odd_members_are_left_out_one_by_one(look: Looker, change: dict[str, int], code: str) -> None:
+    """Links are not followed, unknown packings not guessed, damage not sent."""
+    found = look(changed(study_zip(slices=2), **change))
+
+    assert [len(study.instances) for study in found.studies] == [1]
+    assert [item.code for item in (*found.skipped, *found.quarantined)] == [code]
+
+
+def test_a_zip_bomb_is_left_out_unread(look: Looker) -> None:
+    """20 kB that unpack to 20 MB are no image; a small black image is one."""
+    bomb = part10(header(number=1) + element(0x7FE0, 0x10, "OW", bytes(20_000_000)))
+    black = part10(header(number=2) + element(0x7FE0, 0x10, "OW", bytes(2_000_000)))
+    found = look(zip_of({"bomb": bomb, "black": black}, method=zipfile.ZIP_DEFLATED))
+
+    assert [item.code for item in found.quarantined] == ["zip-ratio"]
+    assert found.studies[0].instances[0].uid == "2.25.1.1.2"
+
+
+def test_too_many_files_are_refused(look: Looker) -> None:
+    """A million empty files would keep the node busy for a day."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(20_001):
+            archive.writestr(str(number), b"")
+
+    assert look.code(packed.getvalue()) == "zip-too-large"
+
+
+def test_deflated_data_is_inflated_in_bounds(tmp_path: Path) -> None:
+    """1 MB that inflates to 1 GB takes no memory, and in the end it may be what it says."""
+    honest = deflated(header() + element(0x7FE0, 0x10, "OW", bytes(50_000_000)))
+    cut = honest[: len(honest) // 2]
+    reader = HeaderReader()
+    look = Looker(tmp_path, reader)
+
+    found, broken = look(honest), look(cut)
+
+    assert len(found.studies) == 1
+    assert broken.code == "truncated"
+    reader.close()
+
+
+def test_a_file_that_takes_too_long_costs_only_itself(tmp_path: Path) -> None:
+    """Two million empty elements keep a parser busy; the others must not wait."""
+    reader = HeaderReader(timeout_s=0.5)
+    look = Looker(tmp_path, reader)
+    slow = part10(header() + element(0x29, 0x10, "LO", b"") * 8_000_000)
+    start = time.monotonic()
+    found = look(zip_of({"slow": slow, "good": made_slice(1, 1)}))
+    took = time.monotonic() - start
+
+    assert [item.code for item in found.quarantined] == ["too-complex"]
+    assert len(found.studies) == 1
+    assert took < 20
+    reader.close()
+
+
+def test_deep_nesting_does_not_end_the_reader(look: Looker) -> None:
+    """A parser that calls itself for each level would fall over."""
+    opening = struct.pack("<HH2sHI", 8, 0x1111, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+        "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
+    closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    deep = 2_000
+
+    assert len(look(part10(header() + opening * deep + closing * deep + PIXELS)).studies) == 1
+    assert look.code(part10(header() + opening * 50_000)) == "too-complex"
+
+
+def test_mutated_files_never_stop_the_examination(look: Looker) -> None:
+    """Whatever a broken disc yields ends in a study or a reason."""
+    lot = random.Random(11)
+    base = [pydicom_file("CT_small.dcm"), pydicom_file("image_dfl.dcm"), pydicom_file("rtplan.dcm")]
+    files = {}
+    for number in range(300):
+        data = bytearray(lot.choice(base)[:20_000])
+        for _ in range(lot.randrange(1, 8)):
+            data[lot.randrange(len(data))] = lot.randrange(256)
+        files[str(number)] = bytes(data)
+    found = look(zip_of(files))
+
+    codes = {item.code for item in (*found.skipped, *found.quarantined)}
+    assert codes <= reasons.REASONS.keys()
+    assert found.code in (None, "nothing-to-send", *codes)
+
+
+@pytest.mark.parametrize(
+    ("head", "content"),
+    [
+        (bytes(128) + b"DICM", Content.PART10),
+        (b"PK\x03\x04" + bytes(124) + b"DICM", Content.PART10),
+        (meta(), Content.BARE),
+        (header(), Content.HEADLESS),
+        (b"PK\x05\x06" + bytes(18), Content.ZIP),
+        (b"\x08\x00", Content.OTHER),
+        (b"", Content.OTHER),
+        (b"%PDF-1.7" + bytes(200), Content.OTHER),
+        (b"\x08\x00\x00\x00" + b"\xff" * 100, Content.OTHER),
+    ],
+)
+def test_content_decides_and_not_the_name(head: bytes, content: Content) -> None:
+    """Discs have names without endings, and endings that lie."""
+    assert content_of(head) is content
+
+
+def test_an_examination_survives_its_storage(look: Looker) -> None:
+    """It lies sealed in the database between upload and confirmation."""
+    found = look(zip_of({"a": made_slice(1, 1), "x": b"text", "D": dicomdir(["1.2"])}))
+
+    assert from_json(to_json(found)) == found
+    assert json.dumps(shown(found))
+
+
+def test_a_reader_that_was_closed_starts_again(tmp_path: Path) -> None:
+    """The worker may die at any time; the next file gets a new one."""
+    reader = HeaderReader()
+    look = Looker(tmp_path, reader)
+    first = look(made_slice(1, 1))
+    assert reader._process is not None
+    reader._process.kill()
+    reader._process.wait()
+    second = look(made_slice(1, 2))
+    reader.close()
+
+    assert (len(first.studies), len(second.studies)) == (1, 1)
+
+
+def test_a_worker_that_cannot_start_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The examination is tried again later; nothing is called unreadable."""
+    bench = Bench(tmp_path / "n")
+    submission = bench.hand_in(study_zip(3, 2))
+    with monkeypatch.context() as broken:
+        broken.setattr("sys.executable", "/bin/false")
+        with pytest.raises(WorkerFailed):
+            bench.intake.examine_next()
+    state = bench.view(submission)["state"]
+    bench.work()
+
+    assert (state, bench.view(submission)["state"]) == ("received", "examined")
+    bench.close()
+
+
+def test_the_bench_examines_what_was_handed_in(tmp_path: Path) -> None:
+    """From the upload to what the person is shown, names included."""
+    bench = Bench(tmp_path / "n")
+    submission = bench.hand_in(study_zip(3, 2))
+    bench.work()
+    view = bench.view(submission)
+    bench.close()
+
+    assert view["state"] == "examined"
+    assert view["examination"]["studies"][0]["patient"]["name"] == "Doe^Made"
