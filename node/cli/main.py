@@ -6,7 +6,7 @@ import sys
 import typer
 
 from node import reconcile_stdio
-from node.cli import devices, mesh, studies
+from node.cli import demo, devices, mesh, studies
 
 _HELP = """Bring medical images from clinics without internet into the hospital's PACS, and lose nothing.
 
@@ -15,6 +15,7 @@ A new mesh:  init, run, pacs add, invite.  Another node:  join, run.  A phone:  
 """
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(demo.demo)
 app.command()(mesh.init)
 app.command()(mesh.invite)
 app.command()(mesh.join)

@@ -39,30 +39,18 @@ def submit(
         picked = pick(paths)
         if not picked:
             raise Refused("nothing-picked", "There are no files in what you named.")
-        made = _upload(remote, out, picked)
-        found = _wait_for(remote, made["id"], frozenset({"examined"}) | _SETTLED)
-        if found["state"] != "examined":
-            raise Refused(found["problem"]["code"], found["problem"]["detail"])
-        _show_examination(out, found["examination"])
-        if not yes:
-            typer.confirm("Is this the right patient, and shall it be sent?", abort=True, err=True)
-        studies = found["examination"]["studies"]
-        body = {
-            "studies": [{key: one[key] for key in ("study_uid", "digest", "instances")} for one in studies],
+        confirmation = {
             "impression": impression,
             "priority": "urgent" if urgent else "routine",
             "destination": destination,
         }
-        remote.post(f"/api/v1/submissions/{made['id']}/confirm", body)
-        kept = _wait_for(remote, made["id"], _SETTLED)
-        if kept["state"] != "kept":
-            raise Refused(kept["problem"]["code"], kept["problem"]["detail"])
+        kept = hand_in(remote, out, picked, confirmation, ask=not yes)
         stories = [remote.get(f"/api/v1/studies/{entry}") for entry in kept["entries"]]
         out.say("[bold]Safe on this node.[/] You can remove the CD or close the folder.")
         _show_stories(out, stories)
         if wait:
             stories = [_wait_delivered(remote, out, entry) for entry in kept["entries"]]
-        out.value({"submission": made["id"], "state": kept["state"], "studies": stories})
+        out.value({"submission": kept["id"], "state": kept["state"], "studies": stories})
 
 
 def studies(data: Data, node: NodeUrl = None, as_json: Json = False) -> None:
@@ -149,6 +137,30 @@ def decide(
 
 
 # -- steps ----------------------------------------------------------------------------------------
+
+
+def hand_in(
+    remote: Remote, out: Output, picked: list[Picked], confirmation: dict[str, Any], *, ask: bool
+) -> Any:
+    """Upload files, show what they are, confirm, and return the submission once it is kept.
+
+    Raises:
+        Refused: nothing in it can be sent, or it is not what was confirmed.
+    """
+    made = _upload(remote, out, picked)
+    found = _wait_for(remote, made["id"], frozenset({"examined"}) | _SETTLED)
+    if found["state"] != "examined":
+        raise Refused(found["problem"]["code"], found["problem"]["detail"])
+    _show_examination(out, found["examination"])
+    if ask:
+        typer.confirm("Is this the right patient, and shall it be sent?", abort=True, err=True)
+    keys = ("study_uid", "digest", "instances")
+    studies_ = [{key: one[key] for key in keys} for one in found["examination"]["studies"]]
+    remote.post(f"/api/v1/submissions/{made['id']}/confirm", {"studies": studies_, **confirmation})
+    kept = _wait_for(remote, made["id"], _SETTLED)
+    if kept["state"] != "kept":
+        raise Refused(kept["problem"]["code"], kept["problem"]["detail"])
+    return kept
 
 
 def _upload(remote: Remote, out: Output, picked: list[Picked]) -> Any:
