@@ -57,7 +57,7 @@ export type OutboxEvent =
   | { readonly type: 'announced'; readonly submission: string; readonly uploads: string }
   | { readonly type: 'confirmed' }
   | { readonly type: 'upload-created'; readonly upload: string }
-  | { readonly type: 'upload-gone' }
+  | { readonly type: 'bytes-missing' }
   | { readonly type: 'received' }
   | { readonly type: 'kept'; readonly entries: readonly string[] }
   | { readonly type: 'journey'; readonly entry: EntryView }
@@ -100,8 +100,8 @@ export function after(item: OutboxItem, event: OutboxEvent): OutboxItem {
       return { ...item, confirmed: true };
     case 'upload-created':
       return { ...item, upload: event.upload };
-    case 'upload-gone':
-      return { ...item, upload: null, received: false };
+    case 'bytes-missing':
+      return { ...item, received: false };
     case 'received':
       return { ...item, received: true };
     case 'kept':

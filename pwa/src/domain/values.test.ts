@@ -5,9 +5,9 @@ import { digestCount, digestText } from './digest';
 import { isoDate, percent, quantity, readableName } from './units';
 
 /** Node and device must come to one digest from files that they read in different orders. */
-test('the digest text is sorted by code units and counts a doubled file once', () => {
+test('the digest text is sorted by code units and takes the first of files with one number', () => {
   const of = (instanceUid: string, sha256: string) => ({ instanceUid, sha256 });
-  const files = [of('1.2.9', 'bb'), of('1.2.10', 'aa'), of('1.2.9', 'bb')];
+  const files = [of('1.2.9', 'bb'), of('1.2.10', 'aa'), of('1.2.9', 'bb'), of('1.2.9', 'cc')];
 
   expect(digestText(files)).toBe('1.2.10 aa\n1.2.9 bb\n');
   expect(digestCount(files)).toBe(2);

@@ -1,0 +1,33 @@
+/** What the page and its reading worker say to each other. */
+
+import type { Detection, FoundPatient } from '../domain/detection';
+
+/** A file that a person picked, with its path inside the picked folder. */
+export interface Picked {
+  readonly file: File;
+  readonly path: string;
+}
+
+export interface StageJob {
+  readonly id: string;
+  readonly found: FoundPatient;
+  readonly impression: string;
+  readonly urgent: boolean;
+}
+
+/** What lies on this device now. */
+export interface Staged {
+  readonly kind: 'file' | 'zip';
+  readonly bytes: number;
+  readonly images: number;
+}
+
+export type ToWorker =
+  | { readonly type: 'detect'; readonly files: readonly Picked[] }
+  | { readonly type: 'stage'; readonly job: StageJob };
+
+export type FromWorker =
+  | { readonly type: 'progress'; readonly done: number; readonly total: number }
+  | { readonly type: 'detected'; readonly detection: Detection }
+  | { readonly type: 'staged'; readonly staged: Staged }
+  | { readonly type: 'failed'; readonly reason: string };

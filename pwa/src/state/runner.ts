@@ -1,0 +1,115 @@
+/** When to work through the outbox: at once when something is new, else patiently, for as long as it takes. */
+
+import { clientOf } from '../api/client';
+import { listen } from '../api/events';
+import { readHealth } from '../api/http';
+import type { Outcome } from '../engine/outbox';
+import { hear, upload } from '../engine/uploader';
+import { onPoke, refresh, showProgress, showRest, useApp } from './store';
+
+/** Seconds between tries while the node is not there: from, to. */
+const AWAY_S = [5, 60] as const;
+/** Seconds between questions while the node is at work; its events usually come first. */
+const WORK_S = [1, 15] as const;
+const IDLE_S = 30;
+
+/** Start for the life of the page. */
+export function startRunner(): void {
+  let timer = 0;
+  let running = false;
+  let again = false;
+  let tries = 0;
+
+  function later([from, to]: readonly [number, number]): number {
+    const seconds = Math.min(to, from * 1.6 ** tries);
+    tries += 1;
+    // Spread out, so that the phones of a clinic do not all ask at once when the power returns.
+    return seconds * (0.75 + Math.random() / 2);
+  }
+
+  async function turn(): Promise<number> {
+    if (useApp.getState().device === null) return IDLE_S;
+    const outcome = await reach().catch((): Outcome => 'unreachable');
+    useApp.setState({
+      link: outcome === 'unreachable' ? 'unreachable' : outcome === 'locked-out' ? 'refused' : 'reached',
+    });
+    if (outcome !== 'busy') showRest();
+    await refresh();
+    if (outcome === 'unreachable') return later(AWAY_S);
+    if (outcome === 'to-be-continued') return later(WORK_S);
+    tries = 0;
+    return outcome === 'busy' ? WORK_S[1] : IDLE_S;
+  }
+
+  async function run(): Promise<void> {
+    if (running) {
+      again = true;
+      return;
+    }
+    running = true;
+    clearTimeout(timer);
+    const seconds = await turn().finally(() => {
+      running = false;
+    });
+    if (again) {
+      again = false;
+      void run();
+      return;
+    }
+    timer = window.setTimeout(() => void run(), seconds * 1000);
+  }
+
+  function now(): void {
+    tries = 0;
+    void run();
+  }
+
+  hear((news) => {
+    if (news.type === 'progress') showProgress(news.id, news.sent, news.total);
+    else void refresh();
+  });
+  onPoke(now);
+  window.addEventListener('online', now);
+  window.addEventListener('offline', () => void run());
+  window.addEventListener('pageshow', now);
+  document.addEventListener('visibilitychange', () => {
+    if (document.visibilityState === 'visible') now();
+  });
+  void followEvents(now);
+  now();
+}
+
+async function reach(): Promise<Outcome> {
+  await readHealth();
+  return upload(new AbortController().signal);
+}
+
+/** A line that ends at once must not be asked for at once, for ever. */
+const EVENTS_PAUSE_MS = 5000;
+
+/** Hear from the node what changed, for as long as it is there and somebody looks. */
+async function followEvents(changed: () => void): Promise<never> {
+  for (;;) {
+    await until(() => {
+      const { device, link, items } = useApp.getState();
+      return (
+        device !== null && link === 'reached' && items.length > 0 && document.visibilityState === 'visible'
+      );
+    });
+    const { device } = useApp.getState();
+    if (device !== null)
+      await listen(clientOf(device), changed, new AbortController().signal).catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, EVENTS_PAUSE_MS));
+  }
+}
+
+function until(condition: () => boolean): Promise<void> {
+  return new Promise((resolve) => {
+    if (condition()) return resolve();
+    const end = useApp.subscribe(() => {
+      if (!condition()) return;
+      end();
+      resolve();
+    });
+  });
+}

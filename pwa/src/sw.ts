@@ -1,0 +1,43 @@
+/** The service worker: keeps the app for when there is no network, and uploads when no page is open. */
+
+import { cleanupOutdatedCaches, createHandlerBoundToURL, precacheAndRoute } from 'workbox-precaching';
+import { NavigationRoute, registerRoute } from 'workbox-routing';
+import { SYNC_TAG } from './engine/background';
+import { upload } from './engine/uploader';
+
+declare const self: ServiceWorkerGlobalScope & {
+  readonly __WB_MANIFEST: { url: string; revision: string | null }[];
+};
+
+interface SyncEvent extends ExtendableEvent {
+  readonly tag: string;
+}
+
+/** Chromium ends a sync after three minutes; ended by ourselves, the last piece is not lost. */
+const SYNC_MS = 150_000;
+
+precacheAndRoute(self.__WB_MANIFEST);
+cleanupOutdatedCaches();
+registerRoute(
+  new NavigationRoute(createHandlerBoundToURL('index.html'), {
+    denylist: [/^\/(api|oauth)\//, /^\/(healthz|readyz|metrics|openapi\.json|docs|redoc)/],
+  }),
+);
+
+// A new version waits until a person asks for it: never in the middle of a form.
+self.addEventListener('message', (event) => {
+  if (event.data === 'use-new-version') void self.skipWaiting();
+});
+
+async function uploadInBackground(): Promise<void> {
+  const outcome = await upload(AbortSignal.timeout(SYNC_MS));
+  // A rejected sync is repeated by the browser.
+  if (outcome === 'unreachable' || outcome === 'to-be-continued') throw new Error(outcome);
+}
+
+for (const kind of ['sync', 'periodicsync']) {
+  self.addEventListener(kind as 'message', (event) => {
+    const sync = event as unknown as SyncEvent;
+    if (sync.tag === SYNC_TAG) sync.waitUntil(uploadInBackground());
+  });
+}

@@ -1,0 +1,123 @@
+/** What is around every screen: the name, whether the node is there, the language, files dropped anywhere. */
+
+import { type DragEvent, type ReactNode, useState } from 'react';
+import { fromDrop } from '../engine/picking';
+import { LOCALES, type Locale } from '../i18n';
+import { type Link, read, speak, useApp } from '../state/store';
+import { Mark } from './icons';
+import { Button } from './parts';
+
+const DOTS: Readonly<Record<Link, string>> = {
+  unknown: 'bg-line',
+  reached: 'bg-done',
+  unreachable: 'bg-muted',
+  refused: 'bg-act',
+};
+
+function LinkState() {
+  const link = useApp((state) => state.link);
+  const { t } = useApp((state) => state.language);
+  return (
+    <p
+      className="flex items-center gap-2 rounded-full bg-sunken px-3 py-1.5 font-medium text-muted text-sm"
+      role="status"
+    >
+      <span className={`size-2 rounded-full ${DOTS[link]}`} />
+      {link === 'unknown' ? <span className="sr-only">{t('link.unknown')}</span> : t(`link.${link}`)}
+      {link === 'unknown' && <span aria-hidden="true">…</span>}
+    </p>
+  );
+}
+
+function NewVersion() {
+  const use = useApp((state) => state.newVersion);
+  const { t } = useApp((state) => state.language);
+  if (use === null) return null;
+  return (
+    <div className="flex flex-wrap items-center justify-between gap-2 bg-brand-soft px-4 py-1" role="status">
+      <span>{t('app.newVersion')}</span>
+      <Button look="plain" onClick={use}>
+        {t('app.useNewVersion')}
+      </Button>
+    </div>
+  );
+}
+
+function LanguageChoice() {
+  const { t, locale } = useApp((state) => state.language);
+  return (
+    <label className="flex items-center gap-2 text-muted text-sm">
+      {t('app.language')}
+      <select
+        className="min-h-12 rounded-xl border border-line bg-surface px-3 text-base text-ink"
+        value={locale}
+        onChange={(event) => speak(event.target.value as Locale)}
+      >
+        {Object.entries(LOCALES).map(([tag, name]) => (
+          <option key={tag} value={tag}>
+            {name}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+export function Frame({ children }: { readonly children: ReactNode }) {
+  const device = useApp((state) => state.device);
+  const saving = useApp((state) => state.saving);
+  const { t } = useApp((state) => state.language);
+  const [over, setOver] = useState(false);
+  const mayDrop = device !== null && saving === null;
+
+  function drag(event: DragEvent, isOver: boolean): void {
+    if (!event.dataTransfer.types.includes('Files')) return;
+    event.preventDefault();
+    setOver(isOver && mayDrop);
+  }
+
+  function drop(event: DragEvent): void {
+    event.preventDefault();
+    setOver(false);
+    if (mayDrop && event.dataTransfer.items.length > 0) void read(fromDrop(event.dataTransfer));
+  }
+
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: dropping is beside the buttons of the Select screen
+    <div
+      className={`flex min-h-dvh flex-col ${over ? 'outline-4 outline-brand -outline-offset-8 outline-dashed' : ''}`}
+      onDragOver={(event) => drag(event, true)}
+      onDragLeave={(event) => drag(event, false)}
+      onDrop={drop}
+    >
+      <button
+        type="button"
+        className="sr-only focus:not-sr-only focus:absolute focus:z-10 focus:m-2 focus:rounded-xl focus:bg-surface focus:p-3"
+        onClick={() => document.querySelector<HTMLElement>('h1')?.focus()}
+      >
+        {t('app.skip')}
+      </button>
+      <NewVersion />
+      <header className="border-line border-b bg-surface">
+        <div className="mx-auto flex min-h-16 w-full max-w-5xl items-center justify-between gap-3 px-4 sm:px-6">
+          <a
+            href="#/"
+            className="flex min-h-12 items-center gap-2.5 rounded-xl pe-2 font-bold tracking-tight"
+          >
+            <Mark />
+            {t('app.name')}
+            <span className="sr-only">, {t('app.home')}</span>
+          </a>
+          {device !== null && <LinkState />}
+        </div>
+      </header>
+      <main className="mx-auto w-full max-w-5xl flex-1 px-4 py-5 sm:px-6 sm:py-10">{children}</main>
+      <footer className="mx-auto flex w-full max-w-5xl flex-wrap items-center justify-between gap-3 px-4 pt-2 pb-6 sm:px-6">
+        <p className="text-muted text-sm">
+          <bdi>{device?.label}</bdi>
+        </p>
+        <LanguageChoice />
+      </footer>
+    </div>
+  );
+}

@@ -1,0 +1,242 @@
+"""The app as a clinician uses it, in a real browser."""
+
+import hashlib
+import time
+from pathlib import Path
+
+import pydicom
+import pytest
+from playwright.sync_api import Page, expect
+from pydicom.data import get_testdata_file
+from support.phone import Clinic, Phone
+
+pytestmark = pytest.mark.chromium
+
+CD = Path(str(get_testdata_file("dicomdirtests/DICOMDIR"))).parent
+NAME, WRITTEN = "Doe^Archibald", "Doe, Archibald"
+
+
+def instances_of(name: str) -> dict[str, bytes]:
+    """Return the files on the CD that are of a patient, by SOP Instance UID."""
+    found = {}
+    for path in CD.rglob("*"):
+        if path.is_file() and path.name != "DICOMDIR" and path.suffix == "":
+            header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+            if str(header.get("PatientName", "")) == name:
+                found[str(header.SOPInstanceUID)] = path.read_bytes()
+    return found
+
+
+def confirm_study(page: Page, *, impression: str = "") -> None:
+    """Pick the CD, choose the patient, and confirm."""
+    page.get_by_role("button", name="Upload Study").click()
+    page.locator("[data-pick=folder]").set_input_files(CD)
+    page.get_by_role("button", name=WRITTEN).click()
+    expect(page.get_by_role("heading", name="Is this the right patient?")).to_be_visible()
+    if impression:
+        page.get_by_label("Clinical impression").fill(impression)
+    page.get_by_label("This is the right patient").check()
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_text("You can close the app.").first).to_be_visible()
+
+
+def wait_for_held(clinic: Clinic, count: int) -> dict[str, bytes]:
+    deadline = time.monotonic() + 30
+    while len(clinic.held()) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return clinic.held()
+
+
+def traces(folder: Path, *words: str) -> list[str]:
+    """Return the files under a folder that hold a word, in either of the encodings that browsers use."""
+    wanted = [word.encode(coding) for word in words for coding in ("utf-8", "utf-16-le")]
+    held = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [
+        str(path.relative_to(folder))
+        for path in held
+        if any(word.lower() in path.read_bytes().lower() for word in wanted)
+    ]
+
+
+def test_a_study_goes_from_the_cd_to_the_hospital(clinic: Clinic, enrolled: Page, phone: Phone) -> None:
+    """The whole story, with one decision of a person in it; what arrives is what lay on the CD."""
+    original = instances_of(NAME)
+
+    confirm_study(enrolled, impression="Cough for three weeks")
+    held = wait_for_held(clinic, len(original))
+    expect(enrolled.get_by_text("You can remove the CD.")).to_be_visible()
+    clinic.replicate()
+    clinic.deliver()
+    expect(enrolled.get_by_role("heading", name="Confirmed by the hospital")).to_be_visible()
+    expect(enrolled.get_by_text("Nothing of the patient is left on this device.")).to_be_visible()
+    clinic.erase()
+
+    assert held == original
+    expect(enrolled.locator("li", has_text="Erased everywhere on the way")).to_contain_text("done")
+    assert phone.problems == []
+
+
+def test_the_code_leaves_the_address_at_once(enrolled: Page) -> None:
+    """Addresses are kept in histories, shared and synchronised."""
+    assert "enrol=" not in enrolled.evaluate("location.href + JSON.stringify(history.state)")
+
+
+def test_a_wrong_code_is_told_in_words(phone: Phone, clinic: Clinic) -> None:
+    page = phone.open("#enrol=NOT-A-CODE")
+    page.get_by_role("button", name="Connect").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("This code is not valid")
+
+
+def test_nothing_goes_without_the_tick(enrolled: Page, clinic: Clinic) -> None:
+    """The wrong patient in the PACS is the worst that can happen here."""
+    enrolled.get_by_role("button", name="Upload Study").click()
+    enrolled.locator("[data-pick=folder]").set_input_files(CD)
+    enrolled.get_by_role("button", name=WRITTEN).click()
+    enrolled.get_by_role("button", name="Confirm").click()
+
+    expect(enrolled.get_by_role("alert")).to_contain_text("Tick the box first")
+    assert (
+        enrolled.evaluate(
+            "navigator.storage.getDirectory().then(d => d.getDirectoryHandle('outbox'))"
+            ".then(async d => (await Array.fromAsync(d.keys())).length)"
+        )
+        == 0
+    )
+
+
+def test_a_study_left_out_of_the_choice_is_not_sent(enrolled: Page, clinic: Clinic) -> None:
+    """Patients are told apart, and of one patient only what was chosen goes."""
+    enrolled.get_by_role("button", name="Upload Study").click()
+    enrolled.locator("[data-pick=folder]").set_input_files(CD)
+    enrolled.get_by_role("button", name=WRITTEN).click()
+    boxes = enrolled.get_by_label("Send this study")
+    for box in boxes.all()[1:]:
+        box.uncheck()
+    enrolled.get_by_label("This is the right patient").check()
+    enrolled.get_by_role("button", name="Confirm").click()
+    expect(enrolled.get_by_text("You can remove the CD.")).to_be_visible()
+
+    studies = {str(pydicom.dcmread(_as_file(data)).StudyInstanceUID) for data in clinic.held().values()}
+    assert len(studies) == 1
+
+
+def _as_file(data: bytes) -> pydicom.filebase.DicomBytesIO:
+    return pydicom.filebase.DicomBytesIO(data)
+
+
+def test_a_folder_without_images_says_so(enrolled: Page, tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "readme.txt").write_text("nothing here")
+
+    enrolled.get_by_role("button", name="Upload Study").click()
+    enrolled.locator("[data-pick=folder]").set_input_files(tmp_path / "letters")
+
+    expect(enrolled.get_by_text("No images were found")).to_be_visible()
+
+
+def test_a_study_taken_in_offline_goes_when_the_network_is_back(
+    clinic: Clinic, enrolled: Page, phone: Phone
+) -> None:
+    """The clinic's Wi-Fi is off, the app is closed and the browser too: nothing is lost, nothing is asked."""
+    original = instances_of(NAME)
+    phone.offline(True)
+    enrolled.reload()
+    confirm_study(enrolled)
+    assert clinic.held() == {}
+    phone.close()
+
+    page = phone.open()
+
+    assert wait_for_held(clinic, len(original)) == original
+    page.get_by_role("link", name=WRITTEN).click()
+    expect(page.get_by_text("You can remove the CD.")).to_be_visible()
+
+
+def test_a_reload_in_the_middle_goes_on_where_it_was(clinic: Clinic, enrolled: Page, tmp_path: Path) -> None:
+    """Twelve megabytes in pieces; the page is reloaded while they are on their way."""
+    folder = tmp_path / "CT"
+    folder.mkdir()
+    original = large_study(folder, images=12)
+    clinic.slow_down()
+    enrolled.get_by_role("button", name="Upload Study").click()
+    enrolled.locator("[data-pick=folder]").set_input_files(folder)
+    enrolled.get_by_label("This is the right patient").check()
+    enrolled.get_by_role("button", name="Confirm").click()
+    expect(enrolled.get_by_text("On its way to the clinic computer")).to_be_visible()
+
+    enrolled.reload()
+
+    expect(enrolled.get_by_text("You can remove the CD.")).to_be_visible()
+    held = clinic.held()
+    assert {uid: hashlib.sha256(data).digest() for uid, data in held.items()} == original
+
+
+def large_study(folder: Path, *, images: int) -> dict[str, bytes]:
+    """Write slices of a megabyte each; return their SHA-256 by SOP Instance UID."""
+    digests = {}
+    for number in range(images):
+        slice_ = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+        slice_.SOPInstanceUID = f"2.25.{7_000_000 + number}"
+        slice_.file_meta.MediaStorageSOPInstanceUID = slice_.SOPInstanceUID
+        slice_.Rows, slice_.Columns = 1024, 512
+        slice_.PixelData = bytes([number]) * (1024 * 512 * 2)
+        path = folder / f"IM{number:04}"
+        slice_.save_as(path)
+        digests[str(slice_.SOPInstanceUID)] = hashlib.sha256(path.read_bytes()).digest()
+    return digests
+
+
+def test_a_study_goes_with_the_app_closed(clinic: Clinic, enrolled: Page, phone: Phone) -> None:
+    """Background sync: no page is open when the network comes back. (Chromium has it.)"""
+    original = instances_of(NAME)
+    phone.offline(True)
+    confirm_study(enrolled)
+    enrolled.goto("about:blank")
+
+    phone.offline(False)
+
+    assert wait_for_held(clinic, len(original)) == original
+
+
+def test_nothing_of_the_patient_is_left_in_the_browser(clinic: Clinic, enrolled: Page, phone: Phone) -> None:
+    """Searched in the profile's files as they lie on the disk, which is what a thief of the phone has."""
+    impression = "Haemoptysis and fever"
+    uids = list(instances_of(NAME))
+    confirm_study(enrolled, impression=impression)
+    wait_for_held(clinic, len(uids))
+    before = traces(phone.profile, "Archibald")
+    clinic.deliver()
+    expect(enrolled.get_by_text("Nothing of the patient is left on this device.")).to_be_visible()
+    enrolled.get_by_role("link", name="Back").click()
+    enrolled.get_by_role("link", name="All arrived studies").click()
+    expect(enrolled.get_by_role("heading", name="Arrived")).to_be_visible()
+    phone.close()
+
+    assert before, "the search must be able to find the name"
+    assert traces(phone.profile, "Archibald", "Doe^", impression, *uids) == []
+
+
+def test_the_app_can_be_installed_and_speaks_french(enrolled: Page, clinic: Clinic) -> None:
+    manifest = enrolled.evaluate("fetch('/manifest.webmanifest').then(r => r.json())")
+    enrolled.get_by_label("Language").select_option("fr")
+
+    expect(enrolled.get_by_role("button", name="Envoyer un examen")).to_be_visible()
+    assert enrolled.evaluate("document.documentElement.lang") == "fr"
+    assert {"192x192", "512x512"} <= {icon["sizes"] for icon in manifest["icons"]}
+    assert manifest["display"] == "standalone"
+
+
+@pytest.mark.parametrize("width", [320, 360, 1280])
+def test_no_screen_is_wider_than_the_display(enrolled: Page, width: int) -> None:
+    """Small phones are what clinics have; a page that scrolls sideways hides the button."""
+    enrolled.set_viewport_size({"width": width, "height": 640})
+    seen = [enrolled.evaluate("document.documentElement.scrollWidth")]
+    enrolled.get_by_role("button", name="Upload Study").click()
+    seen.append(enrolled.evaluate("document.documentElement.scrollWidth"))
+    enrolled.locator("[data-pick=folder]").set_input_files(CD)
+    enrolled.get_by_role("button", name=WRITTEN).click()
+    expect(enrolled.get_by_label("This is the right patient")).to_be_visible()
+    seen.append(enrolled.evaluate("document.documentElement.scrollWidth"))
+
+    assert max(seen) <= width

@@ -1,0 +1,78 @@
+"""A phone with a browser, and the clinic around it, as tests of the app see them."""
+
+from pathlib import Path
+from typing import Protocol
+
+from playwright.sync_api import BrowserContext, Page, Playwright, expect
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+WAIT_MS = 20_000
+expect.set_options(timeout=WAIT_MS)
+
+
+class Clinic(Protocol):
+    """A node of a clinic, and what happens to what it keeps."""
+
+    url: str
+
+    def enrolment_code(self) -> str:
+        """Return a code that enrols one device."""
+        ...
+
+    def held(self) -> dict[str, bytes]:
+        """Return the original file of every instance that was kept, by its SOP Instance UID."""
+        ...
+
+    def replicate(self) -> None:
+        """Let another computer take a copy of everything."""
+        ...
+
+    def deliver(self) -> None:
+        """Let everything reach the PACS and be confirmed there."""
+        ...
+
+    def erase(self) -> None:
+        """Let every node erase what was delivered."""
+        ...
+
+    def slow_down(self) -> None:
+        """Make each piece of an upload take long enough to look at."""
+        ...
+
+
+class Phone:
+    """A browser with a profile on disk, that can be closed, killed and opened again."""
+
+    def __init__(self, playwright: Playwright, chromium: str, profile: Path, url: str) -> None:
+        self._playwright = playwright
+        self._chromium = chromium
+        self.profile = profile
+        self._url = url
+        self._context: BrowserContext | None = None
+        self.problems: list[str] = []
+
+    def open(self, address: str = "") -> Page:
+        """Start the browser with its profile, and the app in it."""
+        self._context = self._playwright.chromium.launch_persistent_context(
+            self.profile,
+            executable_path=self._chromium,
+            args=FLAGS,
+            viewport={"width": 360, "height": 740},
+            locale="en-GB",
+        )
+        self._context.set_default_timeout(WAIT_MS)
+        page = self._context.pages[0] if self._context.pages else self._context.new_page()
+        page.on("pageerror", lambda error: self.problems.append(error.message))
+        page.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
+        page.goto(self._url + "/" + address)
+        return page
+
+    def offline(self, off: bool) -> None:
+        assert self._context is not None
+        self._context.set_offline(off)
+
+    def close(self) -> None:
+        """Close the browser; the profile stays."""
+        if self._context is not None:
+            self._context.close()
+            self._context = None
