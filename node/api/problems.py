@@ -42,6 +42,7 @@ STATUS: dict[str, int] = {
     "confirmation-differs": 409,
     "upload-differs": 409,
     "wrong-offset": 409,
+    "submission-differs": 409,
     "wrong-state": 409,
     "not-wanted": 409,
     "taken-over": 409,

@@ -142,13 +142,13 @@ class Intake:
         """Make a submission; the same `client_id` of the same device gives the same one again.
 
         Raises:
-            Refused: `conflict`, it was made with another kind.
+            Refused: `submission-differs`, it was made with another kind.
         """
         with self._store.change() as change:
             present = change.submission_of_client(device, client_id)
             if present is not None:
                 if present.kind != kind:
-                    raise Refused("conflict", "This submission was made as another kind.")
+                    raise Refused("submission-differs", "This submission was made as another kind.")
                 return present
             made = Submission(
                 id=secrets.token_hex(16),
@@ -205,13 +205,15 @@ class Intake:
             raise Refused("nothing-confirmed", "Name each study that is to be sent, once.")
         with self._store.change() as change:
             submission = _own(change.submission(submission_id), device)
+            if submission.state is State.REMOVED:
+                raise Refused("wrong-state", "This submission was taken back.")
             body = json.dumps({**asdict(confirmation), "by": device}, sort_keys=True).encode()
             digest = hashlib.sha256(submission.id.encode() + body).digest()
             if digest == submission.confirmation_hash:
                 return submission
             if submission.confirmation_hash is not None and submission.state is not State.DIFFERS:
                 raise Refused("confirmation-differs", "This was confirmed before, in another way.")
-            if submission.state in (State.FAILED, State.REMOVED):
+            if submission.state is State.FAILED:
                 raise Refused("wrong-state", "There is nothing to confirm in this submission.")
             submission = replace(
                 submission,

@@ -414,6 +414,7 @@ def test_a_worker_that_cannot_start_is_no_fault_of_the_file(
     submission = bench.hand_in(study_zip(3, 2))
     with monkeypatch.context() as broken:
         broken.setattr("sys.executable", "/bin/false")
+        broken.setattr(bench.intake, "_headers", HeaderReader())
         with pytest.raises(WorkerFailed):
             bench.intake.examine_next()
     state = bench.view(submission)["state"]

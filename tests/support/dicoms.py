@@ -60,6 +60,9 @@ def header(
     )
 
 
+PIXELS = element(0x7FE0, 0x10, "OW", bytes(500))
+
+
 def deflated(data_set: bytes) -> bytes:
     """Return a Part 10 file in the deflated transfer syntax."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)

@@ -1,5 +1,6 @@
 """An intake for tests: keys and a keeper in memory, and the people's routes with a made-up authorisation."""
 
+import atexit
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +13,17 @@ from support.clock import FakeClock
 from node.api import problems, submissions, uploads
 from node.api.auth import Caller
 from node.errors import Locked, Refused
+from node.intake.dicom import HeaderReader
 from node.intake.examination import ExaminedStudy
 from node.intake.submissions import Intake
 from node.intake.uploads import Limits
 from node.store.database import Database
 from node.store.intake import OnCommit
 from node.store.vault import Incoming
+
+# One worker process for all tests: it takes half a second to start.
+HEADERS = HeaderReader()
+atexit.register(HEADERS.close)
 
 
 class FakeKeys:
@@ -91,12 +97,12 @@ class Bench:
             limits=Limits(**{"reserve_bytes": 0, **limits}),
             wake=self._wake,
         )
+        self.intake._headers = HEADERS
 
     def _wake(self) -> None:
         self.woken += 1
 
     def close(self) -> None:
-        self.intake.close()
         self.database.close()
 
     def hand_in(self, data: bytes, *, kind: str = "zip", device: str = "phone", client: str = "c1") -> str:
