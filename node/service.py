@@ -25,7 +25,7 @@ from node.api import admin, auth, events, health, problems, studies, submissions
 from node.api.limits import BodyLimit
 from node.clock import SystemClock
 from node.config import Settings
-from node.deliver.build import build_destination
+from node.deliver.destination import Destination
 from node.errors import BadSettings, Refused
 from node.home import Home
 from node.intake.examination import ExaminedStudy
@@ -50,11 +50,11 @@ from node.store.blobs import DiskBlobStore
 from node.store.database import Database
 from node.store.factlog import FactLog
 from node.store.holdings import Holdings
-from node.store.memory import keep_large_buffers
+from node.store.memory import keep_large_buffers, release_buffers
 from node.store.notes import Notes
 from node.store.queue import Queue
 from node.store.vault import Incoming, Vault
-from sync.bodies import Device, Role, Study
+from sync.bodies import DestinationBody, Device, Role, Study
 from sync.facts import Fact
 from sync.ids import BlobId, EntryId, NodeId, short
 
@@ -164,7 +164,7 @@ class Service:
             wake=lambda: node.signals.tell("intake"),
             changed=lambda submission: node.signals.tell("submissions", submission),
         )
-        self._forwarder = Forwarder(node.holdings, node.vault, node.keystore, node.clock, build_destination)
+        self._forwarder = Forwarder(node.holdings, node.vault, node.keystore, node.clock, _build_destination)
         self._replicator = Replicator(self._exchange, node.notes, node.clock, self._dial)
         self._operator_token = operator.new_token()
         self._authoriser = auth.Authoriser(
@@ -282,8 +282,11 @@ class Service:
             node.signals.on(name, self._schedule.every(name, seconds, work))
 
     def _work_through_intake(self) -> None:
+        worked = False
         while self._intake.examine_next() or self._intake.keep_next():
-            pass
+            worked = True
+        if worked:
+            release_buffers()
 
     def _sweep_and_report(self) -> None:
         node = self._node
@@ -352,6 +355,13 @@ class Service:
 
 
 _ENDING = frozenset({"tombstone", "recall", "member", "revoked", "vouched"})
+
+
+def _build_destination(body: DestinationBody, secret: bytes | None) -> Destination:
+    """Build a PACS; its libraries are loaded only now, so that a courier starts a second sooner."""
+    from node.deliver.build import build_destination
+
+    return build_destination(body, secret)
 
 
 class _Devices:

@@ -209,30 +209,29 @@ def _wait_delivered(remote: Remote, out: Output, entry: str) -> Any:
 
 
 def _show_examination(out: Output, examination: Any) -> None:
-    for one in examination["studies"]:
-        patient = one["patient"]
-        out.table(
-            ["patient", "born", "study date", "modality", "series", "images", "size"],
-            [
-                [
-                    patient["name"],
-                    patient["birth_date"],
-                    one["study_date"],
-                    ", ".join(one["modalities"]),
-                    len(one["series"]),
-                    one["instances"],
-                    size(one["bytes"]),
-                ]
-            ],
-        )
-    if len(examination["studies"]) > 1:
-        patients = examination["patients"]
-        out.say(
-            f"[bold]{len(examination['studies'])} studies of {patients} patients.[/] All of them are sent."
-        )
+    rows = [
+        [
+            one["patient"]["name"],
+            one["patient"]["birth_date"],
+            one["study_date"],
+            ", ".join(one["modalities"]),
+            len(one["series"]),
+            one["instances"],
+            size(one["bytes"]),
+        ]
+        for one in examination["studies"]
+    ]
+    out.table(["patient", "born", "study date", "modality", "series", "images", "size"], rows)
+    if len(rows) > 1:
+        count, patients = len(rows), examination["patients"]
+        out.say(f"[bold]{count} studies of {patients} patients.[/] All of them are sent.")
     for kind in ("skipped", "quarantined"):
+        by_reason: dict[str, list[str]] = {}
         for one in examination[kind]:
-            out.say(f"  {kind}: {one['name']} ({one['reason']})")
+            by_reason.setdefault(one["reason"], []).append(one["name"])
+        for reason, names in by_reason.items():
+            more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+            out.say(f"  {kind}: {', '.join(names[:2])}{more}. {reason}")
 
 
 def _show_stories(out: Output, stories: list[Any]) -> None:
