@@ -4,12 +4,10 @@ Called by the command line while no node runs on the folder. After either, the f
 certificates, the genesis and the facts that make this node a member; `run` needs nothing else.
 """
 
-import socket
 from collections.abc import Sequence
 
-import ifaddr
-
 from node import webcert
+from node.addresses import own_addresses
 from node.clock import Clock
 from node.errors import BadSettings
 from node.home import Home, Membership
@@ -133,17 +131,6 @@ def join(
     )
     _keep(home, keystore, membership, list(welcome.facts), clock)
     return membership
-
-
-def own_addresses() -> list[str]:
-    """Return this machine's addresses, as people's leafs may name them."""
-    of_adapters = (ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips)
-    return sorted(ip if isinstance(ip, str) else ip[0] for ip in of_adapters)[:16]
-
-
-def default_label() -> str:
-    """Return what to call this node if its owner says nothing."""
-    return socket.gethostname().split(".")[0][:64] or "node"
 
 
 def _must_be_new(home: Home) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from nacl import utils
 
-from node import founding, logs
+from node import logs
+from node.addresses import default_label, own_addresses
 from node.cli.options import Data, Json
 from node.cli.output import Output, told_plainly
 from node.cli.remote import running
@@ -16,7 +17,6 @@ from node.clock import SystemClock
 from node.config import Settings
 from node.errors import Refused
 from node.home import Home
-from node.service import Service, open_node
 from sync.bodies import Role
 from sync.genesis import Mode
 
@@ -61,12 +61,14 @@ def init(
     Prints the recovery sheet ONCE: write it down, keep it in two places, and never on a computer. It opens
     every study and admits nodes when all else is lost.
     """
+    from node import founding  # brings the database along; only what needs it should wait for that
+
     out = Output(as_json=as_json)
     with told_plainly(as_json=as_json):
         sheet = founding.found(
             Home(data),
             mesh_name=name,
-            label=label or founding.default_label(),
+            label=label or default_label(),
             mode=mode,
             roles=[role.value for role in Role],
             passphrase=_ask_passphrase(passphrase, confirm=True),
@@ -101,7 +103,7 @@ def invite(
             raise Refused("bad-preset", f"--as is one of {', '.join(PRESETS)}.")
         roles = [one.value for one in role or PRESETS[preset]]
         said = remote.post("/api/v1/admin/invitations", {"roles": roles, "label": label})
-        addresses = [f"{ip}:{said['port']}" for ip in founding.own_addresses() if "." in ip]
+        addresses = [f"{ip}:{said['port']}" for ip in own_addresses() if "." in ip]
     out.value({**said, "addresses": addresses})
     out.say(f"Code: [bold]{said['code']}[/]   (works once, for {said['expires_in'] // 60} minutes)")
     out.say(
@@ -118,6 +120,8 @@ def join(
     as_json: Json = False,
 ) -> None:
     """Join a mesh with a code from one of its nodes."""
+    from node import founding
+
     out = Output(as_json=as_json)
     address = at if ":" in at else f"{at}:8444"
     with told_plainly(as_json=as_json):
@@ -125,7 +129,7 @@ def join(
             Home(data),
             address=address,
             code=code,
-            label=label or founding.default_label(),
+            label=label or default_label(),
             passphrase=_ask_passphrase(passphrase, confirm=True),
             clock=SystemClock(),
             random=utils.random,
@@ -151,6 +155,8 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
     """Run this node until it is stopped (Ctrl+C). Other settings: node.toml in the data folder."""
+    from node.service import Service, open_node
+
     with told_plainly():
         settings = Settings.load(
             data,

@@ -18,7 +18,7 @@ HOME: dict[str, set[str]] = {
     "fastapi": {"node.api.", "node.mesh.server", "node.service", "node.sandbox_pacs"},
     "filelock": {"node.home"},
     "httpx": {"node.deliver.", "node.mesh.client", "node.mesh.joining", "node.cli."},
-    "ifaddr": {"node.founding"},
+    "ifaddr": {"node.addresses"},
     "joserfc": {"node.api.tokens"},
     "nacl": {
         *("sync.bodies", "sync.cose", "sync.facts", "sync.manifest", "sync.segments"),
