@@ -140,8 +140,7 @@ class StowSender:
         if status == 413 and not names_somebody:
             self._size.refused(batch)
             if len(batch) > 1:
-                middle = len(batch) // 2
-                return self._send_batch(batch[:middle]) + self._send_batch(batch[middle:])
+                return self.send(batch)
         elif not names_somebody:
             _raise_for_all(status, headers)
         else:
