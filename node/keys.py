@@ -44,6 +44,11 @@ _OPS_LIMIT = 16
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
+def random_octets(count: int) -> bytes:
+    """Return so many unpredictable octets, of the quality that keys need."""
+    return bytes(utils.random(count))
+
+
 def seal(public: bytes, plaintext: bytes) -> bytes:
     """Return libsodium's sealed box of `plaintext` for an X25519 public key."""
     return bytes(SealedBox(PublicKey(public)).encrypt(plaintext))

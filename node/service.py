@@ -18,7 +18,6 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from nacl import utils
 
 from node import operator, webcert
 from node.api import admin, auth, events, health, problems, studies, submissions, uploads, webapp
@@ -37,7 +36,7 @@ from node.jobs.report import report
 from node.jobs.schedule import Schedule
 from node.jobs.scrub import Scrubber
 from node.jobs.sweep import sweep
-from node.keys import Keystore
+from node.keys import Keystore, random_octets
 from node.mesh import server, tls
 from node.mesh.client import PeerClient
 from node.mesh.exchange import GB, Exchange
@@ -107,7 +106,7 @@ def open_node(home: Home, settings: Settings, *, passphrase: str | None = None) 
                 facts=facts,
                 queue=queue,
                 holdings=Holdings(facts, queue, blobs, clock),
-                vault=Vault(blobs, utils.random),
+                vault=Vault(blobs, random_octets),
             )
             yield node
         finally:
@@ -147,7 +146,7 @@ class Service:
             membership.genesis,
             self._identity,
             node.clock,
-            random=utils.random,
+            random=random_octets,
             issue_web=self._issue_web,
         )
         self._intake = Intake(
@@ -390,7 +389,7 @@ class _Devices:
         me: NodeId = self._node.facts.node_id
         if Role.ENROL not in self._node.facts.ask(lambda ledger: ledger.membership.roles(me)):
             raise Refused("may-not-enrol", "This node may not enrol devices.")
-        device = utils.random(16)
+        device = random_octets(16)
         self._node.facts.issue(
             Device(device=device, key=json.dumps(dict(key), sort_keys=True), label=label, role=role)
         )

@@ -6,7 +6,6 @@ import threading
 from typing import Annotated
 
 import typer
-from nacl import utils
 
 from node import logs
 from node.addresses import default_label, own_addresses
@@ -17,6 +16,7 @@ from node.clock import SystemClock
 from node.config import Settings
 from node.errors import Refused
 from node.home import Home
+from node.keys import random_octets
 from sync.bodies import Role
 from sync.genesis import Mode
 
@@ -73,7 +73,7 @@ def init(
             roles=[role.value for role in Role],
             passphrase=_ask_passphrase(passphrase, confirm=True),
             clock=SystemClock(),
-            random=utils.random,
+            random=random_octets,
         )
         mesh = Home(data).membership().genesis.mesh_id.hex()
     out.value({"mesh": mesh, "data": str(data), "recovery_sheet": sheet.lines()})
@@ -132,7 +132,7 @@ def join(
             label=label or default_label(),
             passphrase=_ask_passphrase(passphrase, confirm=True),
             clock=SystemClock(),
-            random=utils.random,
+            random=random_octets,
         )
     genesis = membership.genesis
     out.value({"mesh": genesis.mesh_id.hex(), "name": genesis.name, "data": str(data)})

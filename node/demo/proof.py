@@ -9,9 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-
-import pydicom
 
 from node.deliver.destination import Outgoing
 from node.deliver.dicomweb import DicomWebDestination
@@ -40,10 +39,12 @@ def bundled_cd() -> Path:
     Raises:
         Refused: it is not there.
     """
-    folder = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"
-    if not folder.is_dir():
-        raise Refused("no-demo-data", "The bundled CD is missing; name a folder with --study.")
-    return folder
+    package = find_spec("pydicom")
+    if package is not None and package.origin is not None:
+        folder = Path(package.origin).parent / "data" / "test_files" / "dicomdirtests"
+        if folder.is_dir():
+            return folder
+    raise Refused("no-demo-data", "The bundled CD is missing; name a folder with --study.")
 
 
 def originals(files: Iterable[Path]) -> list[Original]:

@@ -17,7 +17,7 @@ HOME: dict[str, set[str]] = {
     "dicomweb_client": {"node.deliver.verify"},
     "fastapi": {"node.api.", "node.mesh.server", "node.service", "node.sandbox_pacs"},
     "filelock": {"node.home"},
-    "httpx": {"node.deliver.", "node.mesh.client", "node.mesh.joining", "node.cli."},
+    "httpx": {"node.deliver.", "node.mesh.client", "node.mesh.joining", "node.cli.", "node.demo."},
     "ifaddr": {"node.addresses"},
     "joserfc": {"node.api.tokens"},
     "nacl": {
