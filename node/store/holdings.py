@@ -9,7 +9,7 @@ the row and the custody fact are one commit; erasing commits its intent first.
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from node.clock import Clock
@@ -26,6 +26,7 @@ from sync.lifecycle import ENDED, EntryState
 from sync.manifest import entry_id, parse_manifest
 
 log = logging.getLogger(__name__)
+_FEW = 50  # entries; beyond it all rows are read at once
 
 
 class Holdings:
@@ -63,19 +64,22 @@ class Holdings:
         for entry in revived:
             self._announce_again(entry)
 
-    def _note(self, views: Iterable[EntryView]) -> None:
-        known = {held.entry: held for held in self.queue.all()}
+    def _note(self, views: Collection[EntryView]) -> None:
+        few = len(views) <= _FEW
+        known = {} if few else {held.entry: held for held in self.queue.all()}
         for view in views:
-            held = known.get(view.entry)
-            ended = view.state in ENDED
-            if held is None:
-                if view.study is not None and not ended:
-                    self.queue.note(view.entry, study=view.study.raw, seen_ms=self._clock.carried_ms())
-            elif ended and held.ended_ms is None:
-                self.queue.set_ended(view.entry, at_ms=self._clock.carried_ms())
-                log.info("entry ended entry=%s state=%s", short(view.entry), view.state)
-            elif not ended and held.ended_ms is not None and view.state is not EntryState.RECALLED:
-                self.queue.set_ended(view.entry, at_ms=None)
+            self._note_one(view, self.queue.get(view.entry) if few else known.get(view.entry))
+
+    def _note_one(self, view: EntryView, held: QueueEntry | None) -> None:
+        ended = view.state in ENDED
+        if held is None or held.erased:
+            if view.study is not None and not ended:
+                self.queue.note(view.entry, study=view.study.raw, seen_ms=self._clock.carried_ms())
+        elif ended and held.ended_ms is None:
+            self.queue.set_ended(view.entry, at_ms=self._clock.carried_ms())
+            log.info("entry ended entry=%s state=%s", short(view.entry), view.state)
+        elif not ended and held.ended_ms is not None and view.state is not EntryState.RECALLED:
+            self.queue.set_ended(view.entry, at_ms=None)
 
     def _announce_again(self, entry: EntryId) -> None:
         """Put the study fact of an entry whose tombstone lost its standing back among the facts."""

@@ -51,9 +51,17 @@ class Queue:
     def add(
         self, session: Session, entry: EntryId, *, study: bytes, seen_ms: int, origin: bool = False
     ) -> None:
-        """Note an announced entry within a transaction; one that is known stays as it is."""
-        if session.get(EntryRow, entry) is None:
-            session.add(EntryRow(id=entry, study=study, origin=origin, seen_ms=seen_ms))
+        """Note an announced entry within a transaction; one that is known stays as it is.
+
+        One that was erased here and is announced again, since its tombstone lost its standing, starts anew.
+        """
+        row = session.get(EntryRow, entry)
+        if row is not None and not row.erased:
+            return
+        if row is not None:
+            session.delete(row)
+            session.flush()
+        session.add(EntryRow(id=entry, study=study, origin=origin, seen_ms=seen_ms))
 
     def note(self, entry: EntryId, *, study: bytes, seen_ms: int) -> None:
         """Note an announced entry durably."""
