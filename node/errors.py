@@ -10,6 +10,7 @@ NodeError
   DiskFull                 the disk reserve is reached; nothing was taken
   StoreDamaged             a file of the store is not what its name says
     BlobMissing            a blob is not in this store
+    UploadDamaged          the node's copy of an upload is damaged; it must be sent again
   CodecUnknown             a newer version of the program coded this study; update this one
   ContentDiffers           an instance is not what was confirmed
   StoreTooNew              a newer version of the program wrote the database; update this one
@@ -66,6 +67,12 @@ class BlobMissing(StoreDamaged):
     """A blob is not in this store."""
 
     code = "blob-missing"
+
+
+class UploadDamaged(StoreDamaged):
+    """The node's copy of an upload is damaged."""
+
+    code = "upload-damaged"
 
 
 class CodecUnknown(NodeError):

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from node.api.auth import Caller
-from node.intake.submissions import Confirmation, ConfirmedStudy, Intake
+from node.intake.confirmation import Confirmation, ConfirmedStudy
+from node.intake.submissions import Intake
 from node.store.intake import Submission
 
 Require = Callable[[str], Callable[..., Caller]]

@@ -50,7 +50,7 @@ class Archive:
 
     Raises:
         BadArchive: the whole archive is refused.
-        StoreDamaged: the file below is not what was written.
+        UploadDamaged: the file below is not what was written.
     """
 
     def __init__(self, file: SpoolReader) -> None:

@@ -23,7 +23,7 @@ from node.intake.detect import Content
 PIECE_BYTES = 1 << 20
 TIMEOUT_S = 10.0
 _START_S = 60.0  # an old laptop with a cold disk takes its time over the libraries
-_HEAD_BYTES = 64 << 10  # the header of nearly every slice, and what a pipe takes at once
+_HEAD_BYTES = 16 << 10  # the header of nearly every slice
 _WANT_LIMIT = 1 << 20
 
 

@@ -43,7 +43,7 @@ def examine(file: SpoolReader, name: str, headers: HeaderReader, known: Known = 
         known: recognises what was here before.
 
     Raises:
-        StoreDamaged: the spool file is not what was written.
+        UploadDamaged: the spool file is not what was written.
     """
     if file.length == 0:
         return Examination(code="empty-file")

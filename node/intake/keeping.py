@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import BinaryIO, cast
 
-from node.errors import StoreDamaged
+from node.errors import UploadDamaged
 from node.intake.archive import Archive, BadArchive
 from node.intake.dicom import PIECE_BYTES
 from node.intake.examination import ExaminedInstance
@@ -16,14 +16,14 @@ def incoming(file: SpoolReader, instances: Sequence[ExaminedInstance]) -> list[I
     """Return instances of an upload as the vault takes them; `file` must stay open until it has.
 
     Raises:
-        StoreDamaged: also while they are read; the upload is no longer what was examined.
+        UploadDamaged: also while they are read; the upload is no longer what was examined.
     """
     archive = None
     if any(instance.member is not None for instance in instances):
         try:
             archive = Archive(file)
         except BadArchive:
-            raise StoreDamaged("an upload is no longer the archive that was examined") from None
+            raise UploadDamaged("an upload is no longer the archive that was examined") from None
     return [
         Incoming(
             uid=instance.uid,
@@ -48,7 +48,7 @@ def _member(archive: Archive, number: int | None) -> Iterator[bytes]:
         with archive.open(number) as stream:
             yield from _pieces(stream)
     except BadArchive:
-        raise StoreDamaged("an upload is no longer the archive that was examined") from None
+        raise UploadDamaged("an upload is no longer the archive that was examined") from None
 
 
 def _pieces(stream: BinaryIO) -> Iterator[bytes]:

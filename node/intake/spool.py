@@ -22,7 +22,7 @@ from typing import Any
 from nacl import bindings, utils
 from nacl.exceptions import CryptoError
 
-from node.errors import StoreDamaged
+from node.errors import UploadDamaged
 from node.store import files
 
 FRAME_BYTES = 1 << 20
@@ -52,7 +52,7 @@ def open_note(key: bytes, upload_id: str, box: bytes) -> bytes:
     """Return what `seal_note` sealed.
 
     Raises:
-        StoreDamaged: it was altered, or belongs to another upload.
+        UploadDamaged: it was altered, or belongs to another upload.
     """
     return _open(box[_NONCE:], _note_of(upload_id), box[:_NONCE], key)
 
@@ -62,7 +62,7 @@ class SpoolWriter:
 
     Raises:
         DiskFull: no room; what is written past the committed place is cut off later.
-        StoreDamaged: the device reports an error, or the file is shorter than was committed.
+        UploadDamaged: the device reports an error, or the file is shorter than was committed.
     """
 
     def __init__(self, path: Path, upload_id: str, *, key: bytes, offset: int, position: int) -> None:
@@ -75,7 +75,7 @@ class SpoolWriter:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o600)
             try:
                 if os.fstat(self._descriptor).st_size < position:
-                    raise StoreDamaged("a spool file is shorter than what was committed")
+                    raise UploadDamaged("a spool file is shorter than what was committed")
                 os.truncate(self._descriptor, position)
                 os.lseek(self._descriptor, position, os.SEEK_SET)
                 if position == 0:
@@ -136,7 +136,7 @@ class SpoolReader(io.RawIOBase):
         length: the octets of plaintext that it must hold.
 
     Raises:
-        StoreDamaged: the file is not what was written.
+        UploadDamaged: the file is not what was written.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class SpoolReader(io.RawIOBase):
             try:
                 self._file = path.open("rb", buffering=0)
             except FileNotFoundError:
-                raise StoreDamaged("a spool file is missing") from None
+                raise UploadDamaged("a spool file is missing") from None
             try:
                 self._index(self._file, position)
             except BaseException:
@@ -228,13 +228,13 @@ class SpoolReader(io.RawIOBase):
             head = file.read(_LENGTH.size)
             sealed = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else 0
             if not _TAG < sealed <= FRAME_BYTES + _TAG or at + _HEAD + sealed > position:
-                raise StoreDamaged("a spool file has a malformed frame")
+                raise UploadDamaged("a spool file has a malformed frame")
             self._starts.append(offset)
             self._frames.append(_Frame(at, sealed))
             at += _HEAD + sealed
             offset += sealed - _TAG
         if offset != self._length:
-            raise StoreDamaged("a spool file does not hold what was committed")
+            raise UploadDamaged("a spool file does not hold what was committed")
 
     def _frame(self, number: int) -> bytes:
         found = self._cache.get(number)
@@ -265,4 +265,4 @@ def _open(sealed: bytes, context: bytes, nonce: bytes, key: bytes) -> bytes:
     try:
         return bytes(bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, context, nonce, key))
     except (CryptoError, ValueError, TypeError):
-        raise StoreDamaged("a spool file does not open") from None
+        raise UploadDamaged("a spool file does not open") from None

@@ -11,19 +11,19 @@ what was confirmed by the digest of its instances.
 """
 
 import base64
-import hashlib
-import json
 import logging
 import secrets
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from node.clock import Clock
-from node.errors import Locked, NodeError, Refused, StoreDamaged
+from node.errors import Locked, NodeError, Refused, StoreDamaged, UploadDamaged
+from node.intake import confirmation as confirmations
+from node.intake.confirmation import Confirmation
 from node.intake.dicom import HeaderReader
 from node.intake.examination import Examination, ExaminedStudy, from_json, shown, to_json
 from node.intake.examine import Known, examine, nothing_known
@@ -46,25 +46,6 @@ from sync.ids import short
 log = logging.getLogger(__name__)
 
 State = SubmissionState
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmedStudy:
-    """A study as the person saw it: its digest stands for the exact list of instances."""
-
-    study_uid: str = field(repr=False)
-    digest: str = field(repr=False)
-    instances: int
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmation:
-    """A person's statement: this is the right patient, send these studies."""
-
-    studies: tuple[ConfirmedStudy, ...]
-    impression: str = field(default="", repr=False)
-    priority: str = "routine"
-    destination: str | None = None
 
 
 class Keep(Protocol):
@@ -207,8 +188,8 @@ class Intake:
             submission = _own(change.submission(submission_id), device)
             if submission.state is State.REMOVED:
                 raise Refused("wrong-state", "This submission was taken back.")
-            body = json.dumps({**asdict(confirmation), "by": device}, sort_keys=True).encode()
-            digest = hashlib.sha256(submission.id.encode() + body).digest()
+            body = confirmations.to_json(confirmation, device)
+            digest = confirmations.hash_of(submission.id, body)
             if digest == submission.confirmation_hash:
                 return submission
             if submission.confirmation_hash is not None and submission.state is not State.DIFFERS:
@@ -238,12 +219,10 @@ class Intake:
         with self._store.change() as change:
             submission = _own(change.submission(submission_id), device)
             upload = change.upload_of(submission_id)
-            if submission.entries and submission.state is not State.KEPT:
-                raise Refused("wrong-state", "Studies of it are on their way already.")
             leftover = upload is not None and not upload.erased
-            if submission.state is State.KEPT and not leftover:
-                raise Refused("wrong-state", "Its studies are on their way already.")
-            state = submission.state if submission.state is State.KEPT else State.REMOVED
+            if submission.entries and not (submission.state in (State.KEPT, State.FAILED) and leftover):
+                raise Refused("wrong-state", "Studies of it are on their way already.")
+            state = State.KEPT if submission.entries else State.REMOVED
             cleared = replace(submission, state=state, examination=None, confirmation=None, problem=None)
             change.put_submission(cleared)
             if upload is not None and leftover:
@@ -309,6 +288,9 @@ class Intake:
                     return self._kept(submission)
                 except Locked:
                     return False
+                except UploadDamaged:
+                    self._give_up(submission.id)
+                    return True
                 except NodeError as error:  # it must not hold up those behind it
                     self._note_trouble(submission.id, error)
                     failed = failed or error
@@ -340,10 +322,10 @@ class Intake:
             return submission
         try:
             examination = from_json(self._keys.open(submission.examination))
-            confirmation = _confirmation(self._keys.open(submission.confirmation))[0]
+            confirmation = confirmations.from_json(self._keys.open(submission.confirmation))[0]
         except Locked:
             return submission
-        problem = difference(examination, confirmation)
+        problem = confirmations.difference(examination, confirmation)
         return submission if problem is None else replace(submission, state=State.DIFFERS, problem=problem)
 
     def _kept(self, submission: Submission) -> bool:
@@ -359,7 +341,7 @@ class Intake:
         if upload is None or submission.examination is None or submission.confirmation is None:
             return False
         examination = from_json(self._keys.open(submission.examination))
-        confirmation, by = _confirmation(self._keys.open(submission.confirmation))
+        confirmation, by = confirmations.from_json(self._keys.open(submission.confirmation))
         studies = {study.study_uid: study for study in examination.studies}
         done = dict(submission.entries)
         with self.uploads.reader(upload) as file:
@@ -382,6 +364,16 @@ class Intake:
         self._finish(submission, upload, quarantined=len(examination.quarantined))
         log.info("submission kept submission=%s entries=%d", _short(submission), len(done))
         return True
+
+    def _give_up(self, submission_id: str) -> None:
+        """Say that the bytes here are no longer what came; only the sender has them still."""
+        log.error("upload damaged submission=%s", submission_id)
+        with self._store.change() as change:
+            now = change.submission(submission_id)
+            if now is not None and now.state is State.CONFIRMED:
+                problem = Problem("upload-damaged", REASONS["upload-damaged"])
+                change.put_submission(replace(now, state=State.FAILED, problem=problem))
+        self._changed(submission_id)
 
     def _note_trouble(self, submission_id: str, error: NodeError) -> None:
         log.warning("submission not kept yet submission=%s code=%s", submission_id, error.code)
@@ -420,39 +412,6 @@ _LEFT = (
     "The studies are on their way. {n} files could not be read; their bytes are kept here, sealed, until "
     "someone removes them."
 )
-
-
-def difference(examination: Examination, confirmation: Confirmation) -> Problem | None:
-    """Say how what arrived differs from what was confirmed; None if it is the same."""
-    arrived = {study.study_uid: study for study in examination.studies}
-    missing_studies = missing = extra = other = 0
-    for confirmed in confirmation.studies:
-        study = arrived.get(confirmed.study_uid)
-        if study is None:
-            missing_studies += 1
-            missing += confirmed.instances
-            continue
-        came = len(study.instances)
-        missing += max(0, confirmed.instances - came)
-        extra += max(0, came - confirmed.instances)
-        other += study.digest != confirmed.digest and came == confirmed.instances
-    told = [
-        f"{missing_studies} confirmed studies did not arrive" if missing_studies else "",
-        f"{missing} confirmed images are missing" if missing else "",
-        f"{extra} images arrived that were not confirmed" if extra else "",
-        f"{other} studies arrived with other content than was confirmed" if other else "",
-    ]
-    sentences = "; ".join(filter(None, told))
-    if not sentences:
-        return None
-    return Problem("differs", f"{sentences}. Nothing was sent; look at it again and confirm what is right.")
-
-
-def _confirmation(body: bytes) -> tuple[Confirmation, str]:
-    value = json.loads(body)
-    by = str(value.pop("by"))
-    studies = tuple(ConfirmedStudy(**study) for study in value.pop("studies"))
-    return Confirmation(studies=studies, **value), by
 
 
 def _noting(submission_id: str, place: int) -> OnCommit:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from node.clock import Clock
-from node.errors import DiskFull, Locked, Refused, StoreDamaged, WrongOffset
+from node.errors import DiskFull, Locked, Refused, UploadDamaged, WrongOffset
 from node.intake import spool
 from node.store import files
 from node.store.intake import IntakeStore, SubmissionState, Upload
@@ -233,12 +233,12 @@ class Uploads:
 
         Raises:
             Locked: the passphrase is needed.
-            StoreDamaged: the file or its keys are not what was written.
+            UploadDamaged: the file or its keys are not what was written.
         """
         try:
             keys = [(start, self._keys.open(box)) for start, box in upload.keys]
         except CannotOpen:
-            raise StoreDamaged("an upload's key does not open") from None
+            raise UploadDamaged("an upload's key does not open") from None
         return spool.SpoolReader(
             self._path(upload.id), upload.id, keys=keys, position=upload.position, length=upload.length
         )

@@ -14,6 +14,7 @@ from support.servers import serve
 from support.slices import made_slice
 
 from node.errors import NodeError, StoreDamaged
+from node.intake.confirmation import Confirmation, ConfirmedStudy
 
 CLIENT = "6b0f9d2e-0000-4000-8000-000000000001"
 OTHER_CLIENT = "6b0f9d2e-0000-4000-8000-000000000002"
@@ -402,8 +403,6 @@ def test_a_crash_between_two_studies_makes_no_second_entry(tmp_path: Path) -> No
 
 
 def confirm_on(bench: Bench, submission: str, body: dict[str, Any]) -> None:
-    from node.intake.submissions import Confirmation, ConfirmedStudy
-
     studies = tuple(ConfirmedStudy(**study) for study in body["studies"])
     bench.intake.confirm("phone", submission, Confirmation(studies, body["impression"], body["priority"]))
 
@@ -431,7 +430,10 @@ def test_a_submission_that_was_taken_back_while_it_is_kept_makes_no_entry(tmp_pa
 def test_one_submission_that_cannot_be_kept_does_not_hold_up_the_others(tmp_path: Path) -> None:
     """The person sees that it waits; it is tried again."""
     bench = Bench(tmp_path / "n")
-    ids = [bench.hand_in(study_zip(n), client=f"c{n}") for n in (1, 2)]
+    ids = []
+    for n in (1, 2):
+        ids.append(bench.hand_in(study_zip(n), client=f"c{n}"))
+        bench.clock.advance(1)
     bench.work()
     for submission in ids:
         confirm_on(bench, submission, statement(bench.view(submission)))
@@ -489,6 +491,25 @@ def test_a_damaged_spool_file_says_that_it_must_be_sent_again(tmp_path: Path) ->
     view = bench.view(submission)
 
     assert (view["state"], view["problem"]["code"]) == ("failed", "upload-damaged")
+    bench.close()
+
+
+def test_an_upload_that_is_damaged_while_studies_are_kept_can_be_cleared_away(tmp_path: Path) -> None:
+    """What is on its way stays so; the rest must be sent again, and the person hears of it."""
+    bench = Bench(tmp_path / "n")
+    submission = bench.hand_in(zip_of({"a": made_slice(1, 1), "b": made_slice(2, 1, octets=3_000_000)}))
+    bench.work()
+    confirm_on(bench, submission, statement(bench.view(submission)))
+    (path,) = bench.spool.iterdir()
+    data = bytearray(path.read_bytes())
+    data[1_500_000] ^= 1
+    path.write_bytes(data)
+    bench.work()
+    view = bench.view(submission)
+    bench.intake.remove("phone", submission)
+
+    assert (view["state"], view["problem"]["code"], len(view["entries"])) == ("failed", "upload-damaged", 1)
+    assert (bench.view(submission)["state"], list(bench.spool.iterdir())) == ("kept", [])
     bench.close()
 
 
