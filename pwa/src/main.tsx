@@ -34,6 +34,10 @@ async function registerServiceWorker(): Promise<void> {
 
 followAddress();
 window.addEventListener('hashchange', followAddress);
+// Closing while files are copied would lose the choice; nothing else here minds being closed.
+window.addEventListener('beforeunload', (event) => {
+  if (useApp.getState().saving !== null) event.preventDefault();
+});
 createRoot(document.getElementById('root') as HTMLElement).render(
   <StrictMode>
     <App scanned={scanned} />

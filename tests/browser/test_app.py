@@ -14,6 +14,10 @@ pytestmark = pytest.mark.chromium
 
 CD = Path(str(get_testdata_file("dicomdirtests/DICOMDIR"))).parent
 NAME, WRITTEN = "Doe^Archibald", "Doe, Archibald"
+# How many studies lie in the browser's private files.
+FOLDERS = """navigator.storage.getDirectory()
+    .then((root) => root.getDirectoryHandle("outbox"))
+    .then(async (outbox) => (await Array.fromAsync(outbox.keys())).length)"""
 
 
 def instances_of(name: str) -> dict[str, bytes]:
@@ -96,13 +100,7 @@ def test_nothing_goes_without_the_tick(enrolled: Page, clinic: Clinic) -> None:
     enrolled.get_by_role("button", name="Confirm").click()
 
     expect(enrolled.get_by_role("alert")).to_contain_text("Tick the box first")
-    assert (
-        enrolled.evaluate(
-            "navigator.storage.getDirectory().then(d => d.getDirectoryHandle('outbox'))"
-            ".then(async d => (await Array.fromAsync(d.keys())).length)"
-        )
-        == 0
-    )
+    assert enrolled.evaluate(FOLDERS) == 0
 
 
 def test_a_study_left_out_of_the_choice_is_not_sent(enrolled: Page, clinic: Clinic) -> None:
@@ -240,3 +238,34 @@ def test_no_screen_is_wider_than_the_display(enrolled: Page, width: int) -> None
     seen.append(enrolled.evaluate("document.documentElement.scrollWidth"))
 
     assert max(seen) <= width
+
+
+def test_a_full_device_is_told_before_anything_is_promised(
+    enrolled: Page, phone: Phone, tmp_path: Path
+) -> None:
+    """What does not fit is not saved: nobody may walk away from it."""
+    folder = tmp_path / "CT"
+    folder.mkdir()
+    large_study(folder, images=4)
+    enrolled.get_by_role("button", name="Upload Study").click()
+    enrolled.locator("[data-pick=folder]").set_input_files(folder)
+    enrolled.get_by_label("This is the right patient").check()
+    phone.limit_storage(enrolled, 1_000_000)
+    enrolled.get_by_role("button", name="Confirm").click()
+
+    expect(enrolled.get_by_role("alert")).to_contain_text("There is not enough room on this device")
+    assert enrolled.evaluate(FOLDERS) == 0
+
+
+def test_a_study_that_is_taken_back_leaves_device_and_node(
+    clinic: Clinic, enrolled: Page, phone: Phone
+) -> None:
+    """The wrong CD was in the drive; it was noticed before anything was sent."""
+    phone.offline(True)
+    confirm_study(enrolled)
+    enrolled.get_by_role("button", name="Take it back").click()
+    enrolled.get_by_role("dialog").get_by_role("button", name="Take it back").click()
+
+    expect(enrolled.get_by_text("Nothing is waiting here.")).to_be_visible()
+    assert enrolled.evaluate(FOLDERS) == 0
+    assert clinic.held() == {}

@@ -71,6 +71,13 @@ class Phone:
         assert self._context is not None
         self._context.set_offline(off)
 
+    def limit_storage(self, page: Page, size: int) -> None:
+        """Let the origin of the page have `size` bytes and no more."""
+        assert self._context is not None
+        session = self._context.new_cdp_session(page)
+        origin = page.evaluate("location.origin")
+        session.send("Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": size})
+
     def close(self) -> None:
         """Close the browser; the profile stays."""
         if self._context is not None:

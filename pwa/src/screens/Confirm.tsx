@@ -3,7 +3,7 @@
 import { type ReactNode, useEffect, useRef, useState } from 'react';
 import type { FoundPatient, FoundStudy, Patient } from '../domain/detection';
 import { readableName } from '../domain/units';
-import { confirm, forget, go, useApp } from '../state/store';
+import { confirm, go, start, useApp } from '../state/store';
 import { Bar, Button, Card, Note, Page, Title } from '../ui/parts';
 import { SkippedList } from '../ui/SkippedList';
 
@@ -238,16 +238,12 @@ const REASONS: Readonly<Record<string, string>> = {
 
 function Failed({ reason }: { readonly reason: string }) {
   const { t } = useApp((state) => state.language);
-  function again(): void {
-    forget();
-    go({ screen: 'select' });
-  }
   return (
     <Note
       tone="act"
       icon="alert"
       title={t('confirm.failedTitle')}
-      action={<Button onClick={again}>{t('confirm.choose')}</Button>}
+      action={<Button onClick={start}>{t('confirm.choose')}</Button>}
     >
       <p>{t(REASONS[reason] ?? 'confirm.failed')}</p>
     </Note>

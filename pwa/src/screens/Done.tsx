@@ -1,7 +1,7 @@
 /** The end of the story: the hospital has it, and nothing of the patient is left here. */
 
 import { isWithdrawn, type OutboxItem } from '../domain/outbox';
-import { go, useApp } from '../state/store';
+import { start, useApp } from '../state/store';
 import { codeOf } from '../ui/ItemCard';
 import { Icon } from '../ui/icons';
 import { Chain } from '../ui/journey';
@@ -38,7 +38,7 @@ export function Done({ item }: { readonly item: OutboxItem }) {
         <h2 className="mb-4 font-semibold">{t('study.title')}</h2>
         <Chain item={item} />
       </Card>
-      <Button look="primary" icon="upload" wide onClick={() => go({ screen: 'select' })}>
+      <Button look="primary" icon="upload" wide onClick={start}>
         {t('study.another')}
       </Button>
     </Page>

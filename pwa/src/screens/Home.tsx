@@ -1,7 +1,7 @@
 /** One thing to do, and where everything is. */
 
 import { isSettledItem, type OutboxItem } from '../domain/outbox';
-import { go, tryNow, useApp } from '../state/store';
+import { go, start, tryNow, useApp } from '../state/store';
 import { ItemCard } from '../ui/ItemCard';
 import { Icon } from '../ui/icons';
 import { Button, Card, Note, Title } from '../ui/parts';
@@ -21,13 +21,7 @@ export function Home() {
         <Card className="space-y-4 p-5 sm:p-7">
           <Title>{t('home.title')}</Title>
           <p className="text-muted sm:text-lg">{t('home.lead')}</p>
-          <Button
-            look="primary"
-            icon="upload"
-            wide
-            className="min-h-16 text-lg"
-            onClick={() => go({ screen: 'select' })}
-          >
+          <Button look="primary" icon="upload" wide className="min-h-16 text-lg" onClick={start}>
             {t('home.upload')}
           </Button>
           <p className="hidden text-center text-muted text-sm pointer-fine:block">{t('home.drop')}</p>

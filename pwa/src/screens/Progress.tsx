@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from 'react';
 import { safety } from '../domain/journey';
 import { isSettledItem, type OutboxItem } from '../domain/outbox';
 import { hasBackgroundSync } from '../engine/background';
-import { go, type TakenBack, takeBack, tryAgain, tryNow, useApp } from '../state/store';
+import { go, start, type TakenBack, takeBack, tryAgain, tryNow, useApp } from '../state/store';
 import { codeOf, UrgentBadge, useName } from '../ui/ItemCard';
 import { Icon } from '../ui/icons';
 import { Chain, TONES, useSentence } from '../ui/journey';
@@ -60,7 +60,7 @@ function Progress({ item }: { readonly item: OutboxItem }) {
         <Chain item={item} />
       </Card>
       <div className="grid gap-2 sm:flex sm:justify-between">
-        <Button icon="upload" onClick={() => go({ screen: 'select' })}>
+        <Button icon="upload" onClick={start}>
           {t('study.another')}
         </Button>
         {!item.kept && item.problem === null && <TakeBack id={item.id} label={t('study.takeBack')} />}

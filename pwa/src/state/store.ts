@@ -186,6 +186,12 @@ export function choose(patient: FoundPatient): void {
   go({ screen: 'confirm' });
 }
 
+/** Begin with an empty choice. */
+export function start(): void {
+  forget();
+  go({ screen: 'select' });
+}
+
 /** Let go of what was picked: the files, and what was read of them. */
 export function forget(): void {
   reader?.end();

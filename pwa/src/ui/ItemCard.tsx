@@ -5,7 +5,7 @@ import type { OutboxItem } from '../domain/outbox';
 import { readableName } from '../domain/units';
 import { type AppState, useApp } from '../state/store';
 import { Icon } from './icons';
-import { ShortChain, TONE_ICONS, TONES, useSentence } from './journey';
+import { ShortChain, TONES, useSentence } from './journey';
 
 /** Return the codes that people read to each other for an item. */
 export function codeOf(item: OutboxItem): string {
@@ -31,7 +31,7 @@ export function UrgentBadge() {
 
 export function ItemCard({ item }: { readonly item: OutboxItem }) {
   const { t, list, moment } = useApp((state) => state.language);
-  const { text, tone } = useSentence(item);
+  const { text, tone, icon } = useSentence(item);
   const name = useName(item);
   return (
     <a
@@ -53,7 +53,7 @@ export function ItemCard({ item }: { readonly item: OutboxItem }) {
       </div>
       <ShortChain item={item} />
       <p className={`flex items-start gap-2 font-medium text-sm ${TONES[tone]}`}>
-        <Icon name={TONE_ICONS[tone]} className="size-5" />
+        <Icon name={icon} className="size-5" />
         {text}
       </p>
     </a>

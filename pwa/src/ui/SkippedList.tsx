@@ -2,6 +2,7 @@
 
 import type { Skipped } from '../domain/detection';
 import { useApp } from '../state/store';
+import { Icon } from './icons';
 
 /** A CD with a viewer has hundreds of files that are no images. */
 const SHOWN = 20;
@@ -12,8 +13,9 @@ export function SkippedList({ skipped }: { readonly skipped: readonly Skipped[] 
   if (count === 0) return null;
   return (
     <details className="group text-sm">
-      <summary className="flex min-h-12 cursor-pointer items-center font-medium text-muted">
+      <summary className="flex min-h-12 cursor-pointer list-none items-center gap-1.5 font-medium text-muted [&::-webkit-details-marker]:hidden">
         {t('confirm.skipped', { count })}
+        <Icon name="next" className="size-4 rotate-90 group-open:-rotate-90 rtl:scale-x-100" />
       </summary>
       <ul className="space-y-2 pb-3">
         {skipped.map(({ reason, names }) => (

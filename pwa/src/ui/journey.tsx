@@ -1,6 +1,6 @@
 /** Where a study is: as a short line of steps on a card, and as a whole story. */
 
-import { type ChainStep, chain, copies, sentence, type Tone } from '../domain/journey';
+import { type ChainStep, chain, copies, type SentenceKey, sentence, type Tone } from '../domain/journey';
 import type { OutboxItem } from '../domain/outbox';
 import { useApp } from '../state/store';
 import { Icon, type IconName } from './icons';
@@ -12,19 +12,34 @@ export const TONES: Readonly<Record<Tone, string>> = {
   act: 'text-act',
 };
 
-export const TONE_ICONS: Readonly<Record<Tone, IconName>> = {
-  quiet: 'phone',
-  moving: 'carried',
-  done: 'check',
-  act: 'alert',
+const ICONS: Readonly<Record<SentenceKey, IconName>> = {
+  'journey.problem': 'alert',
+  'journey.trouble': 'alert',
+  'journey.withdrawn': 'back',
+  'journey.erased': 'check',
+  'journey.confirmed': 'check',
+  'journey.cloud': 'cloud',
+  'journey.carried': 'carried',
+  'journey.carriedBy': 'carried',
+  'journey.clinic': 'clinic',
+  'journey.clinicCopies': 'clinic',
+  'journey.checking': 'clinic',
+  'journey.sending': 'upload',
+  'journey.saved': 'phone',
 };
 
+interface Said {
+  readonly text: string;
+  readonly tone: Tone;
+  readonly icon: IconName;
+}
+
 /** The sentence of an item in its tone. `null` activity: nothing is being sent. */
-export function useSentence(item: OutboxItem): { readonly text: string; readonly tone: Tone } {
+export function useSentence(item: OutboxItem): Said {
   const activity = useApp((state) => state.activity[item.id] ?? null);
   const { t } = useApp((state) => state.language);
   const { key, tone, values } = sentence(item, activity);
-  return { text: t(key, values), tone };
+  return { text: t(key, values), tone, icon: ICONS[key] };
 }
 
 const SEGMENTS: Readonly<Record<ChainStep['state'], string>> = {
