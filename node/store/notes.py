@@ -70,8 +70,9 @@ class Notes:
             return row is not None
 
     def note_met(self, address: str, node: NodeId, *, at_ms: int) -> None:
-        """Note a completed meeting at an address."""
+        """Note a completed meeting at an address; one that was forgotten meanwhile stays forgotten."""
         with self._database.write() as session:
-            row = session.get(PeerRow, address) or PeerRow(address=address)
-            row.node, row.met_ms = node, at_ms
-            session.add(row)
+            row = session.get(PeerRow, address)
+            if row is not None:
+                row.node, row.met_ms = node, at_ms
+                session.add(row)
