@@ -1,6 +1,7 @@
 """Commands that make, join and run a node: init, invite, join, run, peers."""
 
 import contextlib
+import os
 import signal
 import threading
 from typing import Annotated
@@ -27,6 +28,8 @@ PRESETS = {
     "forwarder": [Role.INGEST, Role.CARRY, Role.FORWARD, Role.ENROL],
 }
 
+_PATIENCE_S = 7.0
+
 Passphrase = Annotated[
     bool, typer.Option("--passphrase", help="Ask for a passphrase that protects what opens patient data.")
 ]
@@ -44,6 +47,16 @@ def _no_core_dumps() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end_anyway() -> None:
+    """End the process after some seconds even if a PACS or a peer keeps a job waiting.
+
+    What is on disk is true at every moment, so nothing is lost by that.
+    """
+    last = threading.Timer(_PATIENCE_S, os._exit, (0,))
+    last.daemon = True
+    last.start()
 
 
 def init(
@@ -182,4 +195,5 @@ def run(
             out.say(f"  Other nodes:             {where.mesh}")
             while not stop.wait(0.5):
                 pass
+            _end_anyway()
             service.stop()

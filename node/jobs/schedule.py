@@ -2,19 +2,23 @@
 
 A job is a plain function that may fail; it is run again at its next time, and no failure of one
 stops another. Each runs once at a time. Waking a job that is running lets it run once more.
+
+APScheduler only says when it is time; the jobs run in threads of ours. Its own one-time jobs would lose a
+wake that comes while the last run is being booked out, and stop its thread if it comes during a shutdown.
 """
 
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from node.errors import NodeError
 from sync.errors import SyncError
 
 log = logging.getLogger(__name__)
+_THREADS = 16
 
 
 class Schedule:
@@ -22,78 +26,80 @@ class Schedule:
 
     def __init__(self) -> None:
         self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(16)},
-            job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1},
-            timezone="UTC",
+            job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}, timezone="UTC"
         )
-        self._runs: list[_Runner] = []
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="job")
+        self._runners: list[_Runner] = []
 
     def every(self, name: str, seconds: float, work: Callable[[], object]) -> Callable[[], None]:
         """Run `work` every so many seconds; return what wakes it at once."""
-        runner = _Runner(name, work)
-        self._runs.append(runner)
-        self._scheduler.add_job(runner.run, "interval", seconds=seconds, id=name)
-
-        def wake() -> None:
-            if runner.want() and self._scheduler.running:
-                self._scheduler.add_job(runner.run, id=f"{name}-woken", replace_existing=True)
-
-        return wake
+        runner = _Runner(name, work, self._pool)
+        self._runners.append(runner)
+        self._scheduler.add_job(runner.wake, "interval", seconds=seconds, id=name)
+        return runner.wake
 
     def start(self) -> None:
         """Begin; jobs that were woken before run now."""
+        for runner in self._runners:
+            runner.open()
         self._scheduler.start()
-        for runner in self._runs:
-            if runner.wanted:
-                self._scheduler.add_job(runner.run, id=f"{runner.name}-woken", replace_existing=True)
 
     def stop(self) -> None:
         """Start no more jobs and wait for those that run."""
-        for runner in self._runs:
-            runner.stopped = True
+        for runner in self._runners:
+            runner.close()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)
+        self._pool.shutdown(wait=True)
 
 
 class _Runner:
     """One job: never twice at once, and once more if it was woken while it ran."""
 
-    def __init__(self, name: str, work: Callable[[], object]) -> None:
-        self.name = name
-        self.wanted = False
-        self.stopped = False
+    def __init__(self, name: str, work: Callable[[], object], pool: ThreadPoolExecutor) -> None:
+        self._name = name
         self._work = work
+        self._pool = pool
         self._lock = threading.Lock()
+        self._wanted = False
         self._running = False
+        self._open = False
 
-    def want(self) -> bool:
-        """Note that the job is wanted; say whether it must be started for that."""
+    def wake(self) -> None:
+        """Let the job run now, or once more after the run that is under way."""
         with self._lock:
-            self.wanted = True
-            return not self._running
+            self._wanted = True
+            self._begin()
 
-    def run(self) -> None:
-        """Run the work, again as long as it is wanted."""
+    def open(self) -> None:
+        """Let it run from now on."""
         with self._lock:
-            if self._running:
-                self.wanted = True
-                return
+            self._open = True
+            self._begin()
+
+    def close(self) -> None:
+        """Start no more runs."""
+        with self._lock:
+            self._open = False
+
+    def _begin(self) -> None:
+        if self._wanted and self._open and not self._running:
             self._running = True
-        try:
-            while not self.stopped:
-                self.wanted = False
-                self._once()
-                with self._lock:
-                    if not self.wanted:
-                        break
-        finally:
+            self._pool.submit(self._run)
+
+    def _run(self) -> None:
+        while True:
             with self._lock:
-                self._running = False
+                if not (self._wanted and self._open):
+                    self._running = False
+                    return
+                self._wanted = False
+            self._once()
 
     def _once(self) -> None:
         try:
             self._work()
         except (NodeError, SyncError) as error:
-            log.warning("job failed job=%s code=%s", self.name, error.code)
+            log.warning("job failed job=%s code=%s", self._name, error.code)
         except Exception:
-            log.exception("job failed job=%s", self.name)
+            log.exception("job failed job=%s", self._name)
