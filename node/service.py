@@ -207,6 +207,7 @@ class Service:
         if self._thread is not None:
             self._thread.join(_STOP_S)
         self._intake.close()
+        self._forwarder.close()
         log.info("node stopped node=%s", short(self._node.facts.node_id))
 
     def _serve(self) -> Addresses:

@@ -100,3 +100,7 @@ class Destination(Protocol):
         An instance of which it shows nothing is not in the answer. No more is asked than `demanded` needs.
         """
         ...
+
+    def close(self) -> None:
+        """Close its connections; it is not used again."""
+        ...

@@ -40,6 +40,7 @@ _CHUNK_INSTANCES = 100
 _CHUNK_BYTES = 128 * 1024 * 1024
 _CLAIM_LEASE_MS = 10 * 60_000
 _TROUBLE_RETRY_MS = 60 * 60_000
+_NO_DESTINATION_RETRY_MS = 5_000
 _LOCKED_PAUSE_MS = 15 * 60_000
 _EXCUSING = frozenset({"leave-out", "accept"})
 
@@ -91,6 +92,7 @@ class Forwarder:
         self._clock = clock
         self._make_destination = make_destination
         self._pauses: dict[str, _Pause] = {}
+        self._open_destinations: dict[str, tuple[DestinationBody, Destination]] = {}
         self._claims_seen: dict[bytes, int] = {}
 
     def forward_all(self) -> int:
@@ -99,6 +101,12 @@ class Forwarder:
         while (entry := self._next()) is not None:
             ended += self._deliver(entry)
         return ended
+
+    def close(self) -> None:
+        """Close the lines to all destinations."""
+        for _, destination in self._open_destinations.values():
+            destination.close()
+        self._open_destinations.clear()
 
     # -- choosing -------------------------------------------------------------------------------
 
@@ -187,7 +195,9 @@ class Forwarder:
     def _open(self, held: QueueEntry, view: EntryView, name: str) -> _Study | None:
         body = self._holdings.facts.ask(lambda ledger: ledger.destinations().get(name))
         if body is None:
-            self._rest(held, Setback.STUDY)
+            soon = self._clock.carried_ms() + _NO_DESTINATION_RETRY_MS
+            setback = Setback.STUDY.value
+            self._queue.set_setback(held.entry, failures=held.failures, setback=setback, try_at_ms=soon)
             log.warning("no such destination for entry=%s", short(held.entry))
             return None
         secret = self._keystore.seal_secret
@@ -198,12 +208,23 @@ class Forwarder:
         return _Study(
             held=held,
             view=view,
-            destination=self._make_destination(body, secret),
+            destination=self._destination(name, body, secret),
             name=name,
             demanded=Evidence(body.evidence),
             opened=opened,
             outgoing=tuple(_outgoing(uid, opened, instance) for instance in opened.index.instances),
         )
+
+    def _destination(self, name: str, body: DestinationBody, secret: bytes) -> Destination:
+        """Return the line to a destination, kept open: it remembers what the PACS can take at once."""
+        known = self._open_destinations.get(name)
+        if known is not None and known[0] == body:
+            return known[1]
+        if known is not None:
+            known[1].close()
+        made = self._make_destination(body, secret)
+        self._open_destinations[name] = (body, made)
+        return made
 
     def _send_and_prove(self, study: _Study) -> Verdict:
         """Send what is not proven yet, chunk by chunk, and prove each chunk before the next."""

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, Playwright, sync_playwright
 from support.fake_node import FakeNode
 from support.phone import Clinic, Phone
+from support.real_clinic import real_clinic
 from support.servers import serve
 
 DIST = Path(__file__).parents[2] / "pwa" / "dist"
@@ -45,21 +46,24 @@ class FakeClinic:
 
 
 @contextlib.contextmanager
-def _fake_clinic() -> Iterator[Clinic]:
+def _fake_clinic(_folder: Path) -> Iterator[Clinic]:
     node = FakeNode(DIST)
     with serve(node.app) as url:
         yield FakeClinic(node, url)
 
 
-BACKENDS: dict[str, Callable[[], contextlib.AbstractContextManager[Clinic]]] = {"fake": _fake_clinic}
+BACKENDS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Clinic]]] = {
+    "fake": _fake_clinic,
+    "real": real_clinic,
+}
 
 
 @pytest.fixture(params=sorted(BACKENDS))
-def clinic(request: pytest.FixtureRequest) -> Iterator[Clinic]:
+def clinic(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clinic]:
     """A running node that serves the built app."""
     if not (DIST / "index.html").is_file():
         pytest.skip("THE APP IS NOT BUILT: run `npm ci && npm run build` in pwa")
-    with BACKENDS[request.param]() as running:
+    with BACKENDS[request.param](tmp_path / "mesh") as running:
         yield running
 
 
