@@ -3,7 +3,7 @@
 import { cleanupOutdatedCaches, createHandlerBoundToURL, precacheAndRoute } from 'workbox-precaching';
 import { NavigationRoute, registerRoute } from 'workbox-routing';
 import { SYNC_TAG } from './engine/background';
-import { upload } from './engine/uploader';
+import { uploadAfterOthers } from './engine/uploader';
 
 declare const self: ServiceWorkerGlobalScope & {
   readonly __WB_MANIFEST: { url: string; revision: string | null }[];
@@ -30,7 +30,7 @@ self.addEventListener('message', (event) => {
 });
 
 async function uploadInBackground(): Promise<void> {
-  const outcome = await upload(AbortSignal.timeout(SYNC_MS));
+  const outcome = await uploadAfterOthers(AbortSignal.timeout(SYNC_MS));
   // A rejected sync is repeated by the browser.
   if (outcome === 'unreachable' || outcome === 'to-be-continued') throw new Error(outcome);
 }

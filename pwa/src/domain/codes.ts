@@ -1,10 +1,13 @@
 /** Codes that people read to each other. */
 
-/** Return a short code such as `K7F-2QX`: the first 32 bits of a hex id in base 36. */
+/** Crockford's base 32: nothing in it looks like something else. */
+const SIGNS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
+
+/** Return a short code such as `K7F-2QX` for a hex id, made as the node makes those of its entries. */
 export function shortCode(id: string): string {
-  const number = Number.parseInt(id.replaceAll('-', '').slice(0, 8), 16);
-  const digits = (number % 36 ** 6).toString(36).toUpperCase().padStart(6, '0');
-  return `${digits.slice(0, 3)}-${digits.slice(3)}`;
+  const number = Number.parseInt(id.replaceAll('-', '').slice(0, 8), 16) >>> 2;
+  const signs = [25, 20, 15, 10, 5, 0].map((bits) => SIGNS[(number >>> bits) & 31]).join('');
+  return `${signs.slice(0, 3)}-${signs.slice(3)}`;
 }
 
 /** Return an enrolment code as the node wants it, however it was typed or pasted. */

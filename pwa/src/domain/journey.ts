@@ -15,6 +15,7 @@ export type SentenceKey =
   | 'journey.problem'
   | 'journey.trouble'
   | 'journey.withdrawn'
+  | 'journey.recalled'
   | 'journey.erased'
   | 'journey.confirmed'
   | 'journey.cloud'
@@ -77,6 +78,7 @@ export function sentence(item: OutboxItem, activity: Activity | null): Sentence 
   if (item.problem !== null) return say('journey.problem', 'act');
   if (item.kept && item.entries.length > 0) {
     if (isSettledItem(item) && item.entries.some(isWithdrawn)) return say('journey.withdrawn', 'quiet');
+    if (item.entries.some((entry) => entry.state === 'recalled')) return say('journey.recalled', 'moving');
     if (isDone(item, 'pacs'))
       return say(isDone(item, 'erased') ? 'journey.erased' : 'journey.confirmed', 'done');
     if (item.entries.some((entry) => entry.trouble !== null)) return say('journey.trouble', 'act');

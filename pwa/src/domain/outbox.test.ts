@@ -151,6 +151,21 @@ test('a step that was not needed is passed by', () => {
   ]);
 });
 
+/** The node counts a part that arrived before the withdrawal as arrived: the hospital has not confirmed the study. */
+test('a study that was taken back half-way is not called confirmed', () => {
+  const partly = at(entry(['clinic', 'cloud', 'pacs'], { state: 'partly-delivered' }));
+
+  expect(sentence(partly, null).key).toBe('journey.withdrawn');
+  expect(chain(partly).find(({ step }) => step === 'pacs')?.state).not.toBe('done');
+  expect(plan(partly)).toBe('erase-bytes');
+});
+
+test('a study that the hospital lost is said to be sent again', () => {
+  const lost = at(entry(['clinic', 'cloud', 'pacs'], { state: 'recalled' }));
+
+  expect(sentence(lost, null)).toMatchObject({ key: 'journey.recalled', tone: 'moving' });
+});
+
 /** Not before: the phone may be lost on the way to the desk. */
 test('the CD may be removed when the clinic keeps the study', () => {
   expect(safety(NEW)).toEqual({ close: true, removeMedium: false });

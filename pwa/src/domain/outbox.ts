@@ -135,6 +135,8 @@ export function isDone(item: OutboxItem, step: StepName): boolean {
 }
 
 function hasDone(entry: EntryView, step: StepName): boolean {
+  // The PACS has a part of what was taken back: that is no confirmation.
+  if (step === 'pacs' && isWithdrawn(entry)) return false;
   return entry.journey.some((known) => known.step === step && known.done);
 }
 

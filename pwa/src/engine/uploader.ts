@@ -14,25 +14,31 @@ const LOCK = 'uploader';
 
 /** Run the outbox once, unless another page or the service worker is doing it: then `busy`. */
 export async function upload(signal: AbortSignal): Promise<Outcome> {
-  return navigator.locks.request(LOCK, { ifAvailable: true }, async (lock) => {
-    if (lock === null) return 'busy';
-    const device = await records.device();
-    if (device === undefined) return 'rested';
-    const channel = new BroadcastChannel(CHANNEL);
-    const tell = (news: News): void => channel.postMessage(news);
-    try {
-      return await runOutbox({
-        client: clientOf(device),
-        records,
-        files,
-        changed: (id) => tell({ type: 'changed', id }),
-        progress: (id, sent, total) => tell({ type: 'progress', id, sent, total }),
-        signal,
-      });
-    } finally {
-      channel.close();
-    }
-  });
+  return navigator.locks.request(LOCK, { ifAvailable: true }, async (lock) => (lock ? run(signal) : 'busy'));
+}
+
+/** Run the outbox once; a page that is doing it is waited for, as it may be closed in the middle. */
+export async function uploadAfterOthers(signal: AbortSignal): Promise<Outcome> {
+  return navigator.locks.request(LOCK, { signal }, () => run(signal));
+}
+
+async function run(signal: AbortSignal): Promise<Outcome> {
+  const device = await records.device();
+  if (device === undefined) return 'rested';
+  const channel = new BroadcastChannel(CHANNEL);
+  const tell = (news: News): void => channel.postMessage(news);
+  try {
+    return await runOutbox({
+      client: clientOf(device),
+      records,
+      files,
+      changed: (id) => tell({ type: 'changed', id }),
+      progress: (id, sent, total) => tell({ type: 'progress', id, sent, total }),
+      signal,
+    });
+  } finally {
+    channel.close();
+  }
 }
 
 /** Wait until nobody uploads, and do `work` before anybody does again. */

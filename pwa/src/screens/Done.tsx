@@ -7,19 +7,38 @@ import { Icon } from '../ui/icons';
 import { Chain } from '../ui/journey';
 import { Button, Card, Page, Title } from '../ui/parts';
 
+const ENDINGS = {
+  confirmed: { title: 'done.title', text: 'done.text', icon: 'check', mark: 'bg-done-soft text-done' },
+  withdrawn: {
+    title: 'done.withdrawnTitle',
+    text: 'done.withdrawnText',
+    icon: 'back',
+    mark: 'bg-sunken text-muted',
+  },
+  recalled: {
+    title: 'done.recalledTitle',
+    text: 'done.recalledText',
+    icon: 'cloud',
+    mark: 'bg-sunken text-muted',
+  },
+} as const;
+
+function endingOf(item: OutboxItem): keyof typeof ENDINGS {
+  if (item.entries.some(isWithdrawn)) return 'withdrawn';
+  return item.entries.some((entry) => entry.state === 'recalled') ? 'recalled' : 'confirmed';
+}
+
 export function Done({ item }: { readonly item: OutboxItem }) {
   const { t, list } = useApp((state) => state.language);
-  const withdrawn = item.entries.some(isWithdrawn);
+  const { title, text, icon, mark } = ENDINGS[endingOf(item)];
   return (
     <Page back="#/">
       <Card className="flex flex-col items-center gap-3 px-5 py-8 text-center">
-        <span
-          className={`grid size-20 place-items-center rounded-full ${withdrawn ? 'bg-sunken text-muted' : 'bg-done-soft text-done'}`}
-        >
-          <Icon name={withdrawn ? 'back' : 'check'} className="size-11" />
+        <span className={`grid size-20 place-items-center rounded-full ${mark}`}>
+          <Icon name={icon} className="size-11" />
         </span>
-        <Title>{t(withdrawn ? 'done.withdrawnTitle' : 'done.title')}</Title>
-        <p className="text-balance text-muted">{t(withdrawn ? 'done.withdrawnText' : 'done.text')}</p>
+        <Title>{t(title)}</Title>
+        <p className="text-balance text-muted">{t(text)}</p>
         <p className="rounded-xl bg-sunken px-4 py-2">
           <span className="text-muted">{t('study.code')} </span>
           <strong className="font-mono tracking-wide">{codeOf(item)}</strong>

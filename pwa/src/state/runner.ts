@@ -36,9 +36,9 @@ export function startRunner(): void {
     if (outcome !== 'busy') showRest();
     await refresh();
     if (outcome === 'unreachable') return later(AWAY_S);
-    if (outcome === 'to-be-continued') return later(WORK_S);
+    if (outcome !== 'rested' && outcome !== 'locked-out') return later(WORK_S);
     tries = 0;
-    return outcome === 'busy' ? WORK_S[1] : IDLE_S;
+    return IDLE_S;
   }
 
   async function run(): Promise<void> {
@@ -48,9 +48,9 @@ export function startRunner(): void {
     }
     running = true;
     clearTimeout(timer);
-    const seconds = await turn().finally(() => {
-      running = false;
-    });
+    // Whatever happens here, what waits on this device is tried again.
+    const seconds = await turn().catch(() => IDLE_S);
+    running = false;
     if (again) {
       again = false;
       void run();

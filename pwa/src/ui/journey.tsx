@@ -16,6 +16,7 @@ const ICONS: Readonly<Record<SentenceKey, IconName>> = {
   'journey.problem': 'alert',
   'journey.trouble': 'alert',
   'journey.withdrawn': 'back',
+  'journey.recalled': 'cloud',
   'journey.erased': 'check',
   'journey.confirmed': 'check',
   'journey.cloud': 'cloud',
