@@ -1,0 +1,73 @@
+"""Every code that a person can meet is told in docs/journeys.md: what happened, is it safe, who acts."""
+
+import inspect
+import re
+import tomllib
+
+from support.source import ROOT
+
+import node.errors
+import sync.errors
+from node.api.problems import STATUS
+from node.deliver import reasons as deliver
+from node.intake.reasons import REASONS
+
+JOURNEYS = ROOT / "docs" / "journeys.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+# Bases, which say too little to be raised, and what only a mistake of ours can raise.
+NOT_FOR_PEOPLE = {"node-error", "sync-error", "local-error", "peer-error", "bad-value", "reconcile-misuse"}
+
+
+def told() -> set[str]:
+    """Return what stands in code type on the page."""
+    return set(re.findall(r"`([^`\n]+)`", JOURNEYS.read_text(encoding="utf-8")))
+
+
+def test_each_code_of_the_api_is_told() -> None:
+    """A clinician reads a code to whoever looks after the laptop, who looks it up here."""
+    assert set(STATUS) - told() == set()
+
+
+def test_each_code_of_an_examination_is_told() -> None:
+    """Why a file is not sent decides whether somebody must go back to the scanner."""
+    assert set(REASONS) - told() == set()
+
+
+def test_each_code_of_a_pacs_is_told() -> None:
+    """The administrator of a PACS speaks in these codes."""
+    assert set(deliver._SENTENCES) - told() == set()
+
+
+def test_each_error_is_told() -> None:
+    """What stands in a log can be looked up."""
+    codes = {
+        str(vars(each)["code"])
+        for module in (node.errors, sync.errors)
+        for each in vars(module).values()
+        if inspect.isclass(each) and each.__module__ == module.__name__ and "code" in vars(each)
+    }
+
+    assert codes - NOT_FOR_PEOPLE - told() == set()
+
+
+def test_each_test_that_holds_a_risk_exists() -> None:
+    """A risk that is said to be held by a test, and is not, is the worst one."""
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", ARCHITECTURE.read_text(encoding="utf-8")))
+
+    assert named
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_each_module_that_has_a_layer_stands_in_the_docs() -> None:
+    """The map of the house shows every room."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = [
+        layer
+        for contract in settings["contracts"]
+        if "containers" in contract
+        for layer in contract["layers"]
+    ]
+    modules = {name.strip(" ()") for layer in layers for name in layer.split("|")}
+    shown = set(re.findall(r"`(\w+)`", ARCHITECTURE.read_text(encoding="utf-8").split("## 6 Layers")[1]))
+
+    assert modules - shown == set()
