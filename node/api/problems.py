@@ -37,7 +37,6 @@ STATUS: dict[str, int] = {
     "submission-unknown": 404,
     "upload-unknown": 404,
     "study-unknown": 404,
-    "destination-unknown": 404,
     "method-not-allowed": 405,
     "confirmation-differs": 409,
     "upload-differs": 409,
