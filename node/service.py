@@ -5,18 +5,14 @@ demo and the tests. The three ports run in one event loop in a thread of their o
 ordinary threads.
 """
 
-import asyncio
 import contextlib
 import json
 import logging
-import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 
 from node import operator, webcert
@@ -39,11 +35,14 @@ from node.jobs.sweep import sweep
 from node.keys import Keystore, random_octets
 from node.mesh import server, tls
 from node.mesh.client import PeerClient
+from node.mesh.discovery import LOOK_S, Discovery
 from node.mesh.exchange import GB, Exchange
 from node.mesh.joining import Inviter
+from node.mesh.news import News
 from node.mesh.peercert import protocol_class
 from node.parts import Node
 from node.salvage import adopt_strays
+from node.serving import Servers
 from node.signals import Signals
 from node.store.blobs import DiskBlobStore
 from node.store.database import Database
@@ -59,7 +58,6 @@ from sync.ids import BlobId, EntryId, NodeId, short
 
 log = logging.getLogger(__name__)
 _LIFE, _WALL = "life_ms", "wall_ms"
-_STOP_S = 10
 
 
 def version() -> str:
@@ -135,9 +133,7 @@ class Service:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._schedule = Schedule()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._servers: list[uvicorn.Server] = []
-        self._thread: threading.Thread | None = None
+        self._servers = Servers()
         membership = node.membership
         self._identity = tls.Identity(node.keystore.node_key, membership.chain)
         self._exchange = Exchange(node.holdings, node.settings, node.clock, version=node.version)
@@ -164,7 +160,20 @@ class Service:
             changed=lambda submission: node.signals.tell("submissions", submission),
         )
         self._forwarder = Forwarder(node.holdings, node.vault, node.keystore, node.clock, _build_destination)
-        self._replicator = Replicator(self._exchange, node.notes, node.clock, self._dial)
+        self._replicator = Replicator(
+            self._exchange, node.notes, node.clock, self._dial, every_s=node.settings.replicate_every_s
+        )
+        self._news = News(self._exchange)
+        self._discovery = Discovery(
+            membership.genesis.mesh_id,
+            bind=node.settings.bind,
+            public=node.settings.allow_public_peers,
+            found=self._found,
+            moved=lambda: node.signals.tell("replicate"),
+            wake=lambda: node.signals.tell("discover"),
+            random=random_octets,
+            clock=node.clock,
+        )
         self._operator_token = operator.new_token()
         self._authoriser = auth.Authoriser(
             devices=_Devices(node),
@@ -193,7 +202,9 @@ class Service:
         operator.write(self._node.home.run, operator.Operator(addresses.local, self._operator_token))
         self._node.facts.listen(self._on_facts)
         self._schedule.start()
-        for topic in ("intake", "replicate", "forward", "sweep"):
+        if self._node.settings.discovery:
+            self._discovery.announce(int(addresses.mesh.rpartition(":")[2]))
+        for topic in ("discover", "intake", "replicate", "forward", "sweep"):
             self._node.signals.tell(topic)
         log.info("node started node=%s version=%s", short(self._node.facts.node_id), self._node.version)
         return addresses
@@ -201,44 +212,40 @@ class Service:
     def stop(self) -> None:
         """Take no more requests, let the jobs end, close the ports."""
         operator.remove(self._node.home.run)
-        for one in self._servers:
-            one.should_exit = True
+        self._news.close()
+        self._servers.ask_to_stop()
+        self._replicator.stop()
+        self._discovery.close()
         self._schedule.stop()
-        if self._thread is not None:
-            self._thread.join(_STOP_S)
+        self._servers.join()
         self._intake.close()
         self._forwarder.close()
         log.info("node stopped node=%s", short(self._node.facts.node_id))
 
     def _serve(self) -> Addresses:
-        settings, membership = self._node.settings, self._node.membership
-        people_app, mesh_app = self.people_app(), self.mesh_app()
-        mesh_context = tls.server_context(self._identity, membership.genesis.mesh_ca)
-        local = _listen("127.0.0.1", settings.local_port, "local_port")
-        mesh = _listen(settings.bind, settings.mesh_port, "mesh_port")
-        pairs: list[tuple[uvicorn.Server, socket.socket]] = [
-            (_server(people_app), local),
-            (_server(mesh_app, context=mesh_context, http=protocol_class()), mesh),
-        ]
+        settings, membership, servers = self._node.settings, self._node.membership, self._servers
+        people_app = self.people_app()
+        local = servers.add(people_app, "127.0.0.1", settings.local_port, setting="local_port")
+        mesh = servers.add(
+            self.mesh_app(),
+            settings.bind,
+            settings.mesh_port,
+            setting="mesh_port",
+            context=tls.server_context(self._identity, membership.genesis.mesh_ca),
+            http=protocol_class(),
+        )
         people = None
         if membership.web_chain:
             context = webcert.server_context(self._node.keystore.web_key, membership.web_chain)
-            people = _listen(settings.bind, settings.people_port, "people_port")
-            pairs.append((_server(people_app, context=context), people))
-        self._servers = [one for one, _ in pairs]
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(_serve_all(pairs)), name="http", daemon=True
-        )
-        self._thread.start()
-        while not all(one.started for one in self._servers):
-            self._thread.join(0.01)
-            if not self._thread.is_alive():
-                raise BadSettings("the node could not open its ports")
+            people = servers.add(
+                people_app, settings.bind, settings.people_port, setting="people_port", context=context
+            )
+        servers.start()
         host = "127.0.0.1" if settings.bind in ("0.0.0.0", "127.0.0.1") else settings.bind  # noqa: S104
         return Addresses(
-            people=f"https://{host}:{people.getsockname()[1]}" if people else None,
-            local=f"http://localhost:{local.getsockname()[1]}",
-            mesh=f"{host}:{mesh.getsockname()[1]}",
+            people=f"https://{host}:{people}" if people else None,
+            local=f"http://localhost:{local}",
+            mesh=f"{host}:{mesh}",
         )
 
     def people_app(self) -> FastAPI:
@@ -262,7 +269,7 @@ class Service:
         app = FastAPI(title="ClinicMesh mesh", docs_url=None, redoc_url=None, openapi_url=None)
         problems.install(app)
         app.include_router(server.joining_router(self._inviter))
-        app.include_router(server.router(self._exchange, met=lambda _peer: None))
+        app.include_router(server.router(self._exchange, self._news, met=self._replicator.dialled_by))
         return app
 
     # -- jobs -----------------------------------------------------------------------------------
@@ -271,6 +278,7 @@ class Service:
         node, settings = self._node, self._node.settings
         plans: Sequence[tuple[str, float, Callable[[], object]]] = (
             ("intake", 30.0, self._work_through_intake),
+            ("discover", LOOK_S, self._discovery.look),
             ("replicate", settings.replicate_every_s, self._replicator.meet_all),
             ("forward", settings.forward_every_s, self._forwarder.forward_all),
             ("sweep", settings.sweep_every_s, self._sweep_and_report),
@@ -300,6 +308,7 @@ class Service:
             if fact.header.entry is not None:
                 signals.tell("studies", fact.header.entry.hex())
         if admitted or revived:
+            self._news.changed()
             signals.tell("replicate")
             signals.tell("forward")
         if any(fact.header.kind in _ENDING for fact in admitted):
@@ -344,12 +353,16 @@ class Service:
     def _dial(self, address: str) -> PeerClient:
         return PeerClient(address, identity=self._identity, mesh_ca=self._node.membership.genesis.mesh_ca)
 
-    def _issue_web(self, public_key: bytes, addresses: Sequence[str]) -> tuple[bytes, ...]:
+    def _found(self, address: str) -> None:
+        if self._replicator.found(address):
+            self._node.signals.tell("replicate")
+
+    def _issue_web(self, public_key: bytes, label: str, addresses: Sequence[str]) -> tuple[bytes, ...]:
         """Issue a people's leaf to a node that joins; nothing if this node has no issuer."""
         issuer, key = self._node.membership.web_issuer, self._node.keystore.web_issuer_key
         if issuer is None or key is None:
             return ()
-        names = webcert.names_for(self._node.membership.genesis.name, "node", addresses)
+        names = webcert.names_for(self._node.membership.genesis.name, label, addresses)
         leaf = webcert.issue_web_leaf(key, issuer, public_key, names, now_ms=self._node.clock.now_ms())
         return leaf, issuer
 
@@ -395,44 +408,3 @@ class _Devices:
             Device(device=device, key=json.dumps(dict(key), sort_keys=True), label=label, role=role)
         )
         return device.hex()
-
-
-class _QuietServer(uvicorn.Server):
-    """A server that leaves the process's signals alone."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Do nothing: the command line handles signals for all servers."""
-        yield
-
-
-def _server(app: FastAPI, *, context: Any = None, http: Any = "auto") -> uvicorn.Server:
-    return _QuietServer(
-        uvicorn.Config(
-            app,
-            http=http,
-            ws="none",
-            loop="asyncio",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=3,
-            ssl_context_factory=(lambda _config, _default: context) if context else None,
-        )
-    )
-
-
-async def _serve_all(pairs: Sequence[tuple[uvicorn.Server, socket.socket]]) -> None:
-    await asyncio.gather(*(one.serve(sockets=[listener]) for one, listener in pairs))
-
-
-def _listen(host: str, port: int, setting: str) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise BadSettings(f"port {port} is taken; set another {setting}") from None
-    return listener

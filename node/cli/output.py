@@ -58,6 +58,15 @@ class Output:
             progress.add_task(text, total=total)
             yield progress
 
+    @contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """Show that something of unknown length is under way while the block runs."""
+        if self.as_json:
+            yield
+            return
+        with self.console.status(text):
+            yield
+
 
 @contextmanager
 def told_plainly(*, as_json: bool = False) -> Iterator[None]:

@@ -90,7 +90,8 @@ def salvage(
     """Hand over everything undelivered from the files of a dead node, without its database or keys."""
     out = Output(as_json=as_json)
     with told_plainly(as_json=as_json), running(data) as remote:
-        said = remote.post("/api/v1/admin/salvage", {"folder": str(folder.resolve())})
+        with out.busy("Reading the dead node's files, and taking over what was not delivered …"):
+            said = remote.post("/api/v1/admin/salvage", {"folder": str(folder.resolve())})
         out.value(said)
         out.say(
             f"[bold]{said['handed_over']}[/] of {said['found']} entries handed over; "

@@ -107,7 +107,7 @@ class Inviter:
         clock: Clock,
         *,
         random: Random,
-        issue_web: Callable[[bytes, Sequence[str]], tuple[bytes, ...]],
+        issue_web: Callable[[bytes, str, Sequence[str]], tuple[bytes, ...]],
     ) -> None:
         self._facts = facts
         self._genesis = genesis
@@ -177,7 +177,7 @@ class Inviter:
             genesis=self._genesis,
             facts=facts,
             chain=(certificate, *self._identity.chain),
-            web_chain=self._issue_web(request.web, request.addresses),
+            web_chain=self._issue_web(request.web, invitation.label or request.label, request.addresses),
         ).encode()
 
     def _accept(self, request: JoinRequest) -> _Open:
