@@ -46,12 +46,17 @@ export async function transfer(job: Transfer): Promise<void> {
   let offset: number = known ?? 0;
   let piece = LARGEST;
   let failed = 0;
+  let ready = cut(job.file, offset, piece);
   job.progress(offset, job.file.size);
   while (offset < job.file.size) {
     job.signal.throwIfAborted();
     const before: number = offset;
     try {
-      offset = await send(job, upload, offset, piece);
+      if (ready.from !== offset) ready = cut(job.file, offset, piece);
+      const going = ready;
+      // The next piece is hashed while this one is on its way.
+      ready = cut(job.file, going.to, Math.min(LARGEST, piece * 2));
+      offset = await send(job, upload, going);
       if (offset <= before) throw new Refused(409, 'no-progress', '');
       piece = Math.min(LARGEST, piece * 2);
       failed = 0;
@@ -96,14 +101,33 @@ async function offsetOf(job: Transfer, upload: string): Promise<number | null> {
   return offsetIn(await accepted(response));
 }
 
-async function send(job: Transfer, upload: string, offset: number, piece: number): Promise<number> {
-  const body = job.file.slice(offset, Math.min(offset + piece, job.file.size));
-  const hash = await crypto.subtle.digest('SHA-256', await body.arrayBuffer());
+interface Piece {
+  readonly from: number;
+  readonly to: number;
+  readonly body: Blob;
+  /** Its SHA-256, in base64. */
+  readonly digest: Promise<string>;
+}
+
+function cut(file: File, from: number, size: number): Piece {
+  const to = Math.min(from + size, file.size);
+  const body = file.slice(from, to);
+  const digest = body
+    .arrayBuffer()
+    .then((bytes) => crypto.subtle.digest('SHA-256', bytes))
+    .then((hash) => base64(new Uint8Array(hash)));
+  // It may never be waited for, when the line breaks before its turn.
+  digest.catch(() => {});
+  return { from, to, body, digest };
+}
+
+async function send(job: Transfer, upload: string, piece: Piece): Promise<number> {
+  const { body } = piece;
   const headers = {
     ...TUS,
     'Content-Type': 'application/offset+octet-stream',
-    'Upload-Offset': String(offset),
-    'Upload-Checksum': `sha256 ${base64(new Uint8Array(hash))}`,
+    'Upload-Offset': String(piece.from),
+    'Upload-Checksum': `sha256 ${await piece.digest}`,
   };
   const limit = limited(job.signal, PIECE_MS);
   try {
