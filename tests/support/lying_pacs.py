@@ -194,7 +194,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             self.connection.close()
             return
-        parts = self._parts(self.rfile.read(length))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True
+            return
+        parts = self._parts(body)
         state.bodies.append(list(parts))
         state.lengths.append(length)
         state.headers.append(self.headers)
