@@ -78,6 +78,7 @@ _CONTENT_SECURITY_POLICY = "; ".join(
         "base-uri 'none'",
         "object-src 'none'",
         "require-trusted-types-for 'script'",
+        "trusted-types clinicmesh",
     )
 )
 # No Strict-Transport-Security: browsers apply it to every port of a name, and "localhost" would
