@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 from node.clock import Clock
 from node.deliver.destination import Destination, Outgoing, Result
-from node.errors import DestinationBusy, DestinationLocked, DestinationUnreachable, Locked, StoreDamaged
+from node.errors import (
+    CodecUnknown,
+    DestinationBusy,
+    DestinationLocked,
+    DestinationUnreachable,
+    Locked,
+    StoreDamaged,
+)
 from node.keys import Keystore
 from node.store.holdings import Holdings
 from node.store.queue import Proof, QueueEntry
@@ -64,6 +71,7 @@ class _Study:
     view: EntryView
     destination: Destination
     name: str
+    place: str  # the destination's name and address: what was proven at one is not proven at another
     demanded: Evidence
     opened: OpenStudy
     outgoing: tuple[Outgoing, ...]
@@ -94,6 +102,7 @@ class Forwarder:
         self._pauses: dict[str, _Pause] = {}
         self._open_destinations: dict[str, tuple[DestinationBody, Destination]] = {}
         self._claims_seen: dict[bytes, int] = {}
+        self._acted_on: set[bytes] = set()  # decisions
 
     def forward_all(self) -> int:
         """Deliver until nothing is ready; return how many entries ended."""
@@ -130,7 +139,7 @@ class Forwarder:
                 destination=self._destination_name(view),
                 urgent=view.urgent,
                 waiting_since=held.seen_ms,
-                try_at=0 if self._answered(view) else held.try_at_ms,
+                try_at=0 if self._is_told_anew(view) else held.try_at_ms,
                 claimed_by_other=self._claimed_by_other(view, now, me),
             )
 
@@ -142,15 +151,9 @@ class Forwarder:
             fresh = fresh or (author != me and now - seen < _CLAIM_LEASE_MS)
         return fresh
 
-    def _answered(self, view: EntryView) -> bool:
-        """Say whether a person answered the trouble that stands; clocks of two nodes are not compared."""
-        answered = {
-            answer
-            for fact in view.decisions
-            if isinstance(fact.body, Decision) and isinstance(fact.body.detail.get("answers"), list)
-            for answer in fact.body.detail["answers"]
-        }
-        return any(fact.id in answered for fact in view.troubles)
+    def _is_told_anew(self, view: EntryView) -> bool:
+        """Say whether a person decided something that no attempt of this run of the node knew of."""
+        return any(fact.id not in self._acted_on for fact in view.decisions)
 
     def _destination_name(self, view: EntryView) -> str:
         chosen = view.announced.destination if view.announced else ""
@@ -170,6 +173,7 @@ class Forwarder:
         view = self._holdings.view(chosen.entry)
         if held is None:
             return False
+        self._acted_on |= {fact.id for fact in view.decisions}
         try:
             study = self._open(held, view, chosen.destination)
             if study is None:
@@ -179,7 +183,7 @@ class Forwarder:
         except (DestinationUnreachable, DestinationBusy, DestinationLocked) as error:
             self._pause(chosen, error)
             return False
-        except (CannotOpen, BadManifest) as error:
+        except (CannotOpen, BadManifest, CodecUnknown) as error:
             self._trouble(held, error.code, 0)
             return False
         except Locked:
@@ -189,6 +193,9 @@ class Forwarder:
             self._holdings.verify(held.entry)  # takes custody back; the blobs come again from others
             self._rest(held, Setback.STUDY)
             return False
+        except Exception:
+            self._rest(held, Setback.STUDY)  # nobody foresaw it; the others must have their turn
+            raise
         self._pauses.pop(chosen.destination, None)
         return self._conclude(study, verdict)
 
@@ -210,6 +217,7 @@ class Forwarder:
             view=view,
             destination=self._destination(name, body, secret),
             name=name,
+            place=f"{name} {body.url}",
             demanded=Evidence(body.evidence),
             opened=opened,
             outgoing=tuple(_outgoing(uid, opened, instance) for instance in opened.index.instances),
@@ -230,7 +238,7 @@ class Forwarder:
         """Send what is not proven yet, chunk by chunk, and prove each chunk before the next."""
         proofs = self._noted(study)
         outcomes: dict[str, Outcome] = {}
-        place = {one.uid: position for position, one in enumerate(study.outgoing)}
+        position = {one.uid: number for number, one in enumerate(study.outgoing)}
         open_ = [one for one in study.outgoing if one.uid not in proofs]
         for chunk in _chunks(open_):
             results = {result.uid: result for result in study.destination.store(chunk)}
@@ -239,7 +247,10 @@ class Forwarder:
             proofs |= shown
             self._queue.note_proofs(
                 study.held.entry,
-                [_proof(place[one.uid], results.get(one.uid), shown.get(one.uid)) for one in chunk],
+                [
+                    _proof(position[one.uid], study.place, results.get(one.uid), shown.get(one.uid))
+                    for one in chunk
+                ],
             )
             self._say_claim(study, active=True, proven=sum(p.level is not None for p in proofs.values()))
         return judge(
@@ -254,22 +265,21 @@ class Forwarder:
         """Return the proofs of earlier runs that reach the level that is demanded now."""
         noted = {}
         for position, proof in self._queue.proofs(study.held.entry).items():
-            if proof.evidence is not None and Evidence(proof.evidence) >= study.demanded:
+            level = None if proof.evidence is None else Evidence(proof.evidence)
+            if level is not None and level >= study.demanded and proof.place == study.place:
                 one = study.outgoing[position]
-                noted[one.uid] = InstanceProof(one.sha256, Evidence(proof.evidence))
+                noted[one.uid] = InstanceProof(one.sha256, level)
         return noted
 
     def _left_out(
         self, study: _Study, proofs: Mapping[str, InstanceProof], outcomes: Mapping[str, Outcome]
     ) -> frozenset[str]:
-        """Return the refused or conflicting instances, if a person decided to go on without them."""
-        decided = any(
-            isinstance(f.body, Decision) and f.body.decision in _EXCUSING for f in study.view.decisions
-        )
-        if not decided:
-            return frozenset()
-        bad = {uid for uid, proof in proofs.items() if proof.conflict}
-        return frozenset(bad | {uid for uid, o in outcomes.items() if o in _REFUSALS})
+        """Return the refused or conflicting instances, if a person decided to go on without so many."""
+        bad = {uid for uid, outcome in outcomes.items() if outcome in _REFUSALS}
+        bad -= {uid for uid, one in proofs.items() if one.level is not None and one.level >= study.demanded}
+        bad |= {uid for uid, one in proofs.items() if one.conflict}
+        seen = _answered(study.view, _EXCUSING)
+        return frozenset(bad) if len(bad) <= max((one.instances for one in seen), default=0) else frozenset()
 
     # -- concluding -----------------------------------------------------------------------------
 
@@ -327,7 +337,7 @@ class Forwarder:
         view = self._holdings.view(held.entry)
         mine = [f.body for f in view.troubles if f.header.author == self._holdings.facts.node_id]
         same = any(isinstance(b, Trouble) and (b.code, b.instances) == (code, instances) for b in mine)
-        if not same or self._answered(view):
+        if not same or _answered(view):
             now = self._clock.now_ms()
             self._holdings.facts.issue(Trouble(code=code, instances=instances, since=now), held.entry)
         try_at = self._clock.carried_ms() + _TROUBLE_RETRY_MS
@@ -392,12 +402,27 @@ def _outgoing(study_uid: str, opened: OpenStudy, instance: IndexedInstance) -> O
     )
 
 
-def _proof(position: int, result: Result | None, shown: InstanceProof | None) -> Proof:
+def _answered(view: EntryView, decisions: frozenset[str] | None = None) -> list[Trouble]:
+    """Return the troubles that stand and were answered by a person; clocks of two nodes are not compared."""
+    answers = {
+        answer
+        for fact in view.decisions
+        if isinstance(fact.body, Decision) and (decisions is None or fact.body.decision in decisions)
+        for answer in _list(fact.body.detail.get("answers"))
+    }
+    return [t.body for t in view.troubles if t.id in answers and isinstance(t.body, Trouble)]
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _proof(position: int, place: str, result: Result | None, shown: InstanceProof | None) -> Proof:
     outcome = Outcome.UNKNOWN if result is None else result.outcome
     if shown is not None and shown.conflict:
         outcome = Outcome.CONFLICT
     level = None if shown is None or shown.conflict or shown.level is None else shown.level.value
-    return Proof(position, outcome.value, level)
+    return Proof(position, place, outcome.value, level)
 
 
 def _chunks(outgoing: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:

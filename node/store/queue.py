@@ -33,9 +33,10 @@ class QueueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What is known of one instance at the destination, by its place in the sealed index."""
+    """What is known of one instance at a destination, by its position in the sealed index."""
 
     position: int
+    place: str
     outcome: str
     evidence: str | None
 
@@ -158,7 +159,7 @@ class Queue:
         """Return what is known of an entry's instances at the destination, by place in the index."""
         with self._database.read() as session:
             rows = session.exec(select(ProofRow).where(ProofRow.entry == entry))
-            return {row.position: Proof(row.position, row.outcome, row.evidence) for row in rows}
+            return {row.position: Proof(row.position, row.place, row.outcome, row.evidence) for row in rows}
 
     def note_proofs(self, entry: EntryId, proofs: Iterable[Proof]) -> None:
         """Note proofs durably, so that after a cut nothing that is proven is sent again."""
@@ -168,15 +169,11 @@ class Queue:
                     ProofRow(
                         entry=entry,
                         position=proof.position,
+                        place=proof.place,
                         outcome=proof.outcome,
                         evidence=proof.evidence,
                     )
                 )
-
-    def forget_proofs(self, entry: EntryId) -> None:
-        """Forget what was known of an entry at its destination: it will be asked again."""
-        with self._database.write() as session:
-            session.exec(delete(ProofRow).where(col(ProofRow.entry) == entry))
 
     def keep_receipt(self, session: Session, entry: EntryId, receipt: bytes) -> None:
         """Keep, within a transaction, the per-instance receipt that a tombstone's digest is of."""

@@ -56,12 +56,13 @@ class EntryBlobRow(Row, table=True):
 
 
 class ProofRow(Row, table=True):
-    """An instance, by its place in the sealed index, that the destination was shown to hold."""
+    """What the destination at `place` has shown of an instance, by its position in the sealed index."""
 
     __tablename__ = "proof"
 
     entry: bytes = Field(primary_key=True)
     position: int = Field(primary_key=True)
+    place: str
     outcome: str
     evidence: str | None = None
 

@@ -42,6 +42,7 @@ _POLL_S = 0.1
 _START_S, _STOP_S = 60.0, 10.0
 _SETTINGS: dict[str, Any] = {
     "bind": "127.0.0.1",
+    "discovery": False,  # in reach is who a test says is
     "hold_hours": 0,
     "replicate_every_s": 1,
     "forward_every_s": 1,
@@ -189,6 +190,20 @@ class _Node:
         told = self.stories()
         return {told[entry]["state"] if entry in told else "unknown" for entry in entries}
 
+    def state(self, entry: str) -> str:
+        """Return the state of one study."""
+        (state,) = self.states([entry])
+        return str(state)
+
+    def story(self, entry: str) -> Any:
+        """Return what the node tells of one study."""
+        return self.get(f"/api/v1/studies/{entry}")
+
+    def troubles(self) -> list[tuple[str, str, int]]:
+        """Return what needs a person: entry, code, images."""
+        told = self.get("/api/v1/troubles")["troubles"]
+        return [(one["entry_id"], t["code"], t["instances"]) for one in told for t in one["troubles"]]
+
     def add_pacs(self, url: str, name: str = "main") -> None:
         """Tell the mesh of a PACS."""
         self.ask("POST", "/api/v1/destinations", {"name": name, "url": url})
@@ -200,6 +215,23 @@ class _Node:
     def wait(self, holds: Callable[[], object], what: str, seconds: float = 30) -> None:
         """Wait until something holds."""
         wait_until(holds, seconds, f"{self.label}: {what}")
+
+    def start(self, peers: Sequence["_Node | str"] = ()) -> None:
+        """Start the node with these peers in reach, and wait until it answers."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop the node."""
+        raise NotImplementedError
+
+    def travel(self, peers: Sequence["_Node"]) -> None:
+        """Carry the laptop elsewhere: what was in reach is so no longer, and these are."""
+        for known in self.get("/api/v1/status")["peers"]:
+            self.ask("DELETE", f"/api/v1/admin/peers/{known['address']}")
+        self.stop()
+        self.start(peers)
+        known = {one["address"] for one in self.get("/api/v1/status")["peers"]}
+        assert known == {peer.mesh_address for peer in peers}
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -269,15 +301,6 @@ class RealNode(_Node):
             raise AssertionError(f"{self.label} did not end within {_STOP_S:.0f} s") from None
         self._process = None
         assert code == 0, self.out.read_text()[-2000:]
-
-    def travel(self, peers: Sequence["_Node"]) -> None:
-        """Carry the laptop elsewhere: what was in reach is so no longer, and these are."""
-        for known in self.get("/api/v1/status")["peers"]:
-            self.ask("DELETE", f"/api/v1/admin/peers/{known['address']}")
-        self.stop()
-        self.start(peers)
-        known = {one["address"] for one in self.get("/api/v1/status")["peers"]}
-        assert known == {peer.mesh_address for peer in peers}
 
 
 class LocalNode(_Node):
