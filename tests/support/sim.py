@@ -103,6 +103,7 @@ class Node:
         self.ledger = self.load()
         self.rules.clear_away(self)
         self.rules.follow(self)
+        self.rules.adopt(self)
 
     def take(self, raws: Iterable[bytes], *, follow: bool = True) -> None:
         """Take facts in, durably, in one transaction."""
@@ -301,6 +302,7 @@ class Rules:
                 self.evict(node, row)
 
     def evict(self, node: Node, row: Row) -> None:
+        node.disk.fuses.counts["copy given up"] += 1
         node.disk.commit(lambda: setattr(row, "complete", False))
         self.own_up(node)
         shared = self._shared(node, row)
@@ -313,6 +315,13 @@ class Rules:
         for row in list(node.rows.values()):
             if any(blob in node.disk.blobs and not node.disk.good(blob) for blob, _ in row.blobs):
                 self.noticed_loss(node, row)
+        self.adopt(node)
+
+    def adopt(self, node: Node) -> None:
+        """Announce what is whole here and was not announced: the power went just before it."""
+        for row in list(node.rows.values()):
+            if is_on_its_way(node.ledger.entry(row.entry)):
+                self.finish(node, row)
 
     # -- delivering -----------------------------------------------------------------------------
 

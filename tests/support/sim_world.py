@@ -19,6 +19,7 @@ from sync.facts import FactClass
 from sync.ids import BlobId, EntryId, FactId
 from sync.plan import is_on_its_way
 
+LOST_TO_A_THIEF = "lost to a stolen forwarder's key before its revocation came"  # no rule of ours can help
 _FORWARDERS = ("cloud", "laptop")
 _START_MS = 1_790_000_000_000
 _WRONG_CLOCKS = (0, 0, 978_307_200_000 - _START_MS, 2_398_377_600_000 - _START_MS)  # right, 2001, 2046
@@ -44,8 +45,11 @@ class Result:
 class World:
     """One mesh and everything that happens to it."""
 
-    def __init__(self, seed: int, rules: type[Rules] = Rules) -> None:
+    def __init__(self, seed: int, rules: type[Rules] = Rules, *, scarce: bool = False) -> None:
         self.seed = seed
+        self.chances = _CHANCES | (_SCARCE if scarce else {})
+        quota = _QUOTA // 2 if scarce else _QUOTA
+        self.quotas = {"courier1": quota, "courier2": quota, "laptop": quota}
         self.random = Random(seed)
         self.rules = rules()
         self.now = _START_MS
@@ -73,9 +77,10 @@ class World:
             self.mesh.member("root", "cloud", [Role.FORWARD, Role.ADMIT, *carry]),
         ]
         for name in ("clinic1", "clinic2", "courier1", "laptop", "cloud"):
-            self._join(name, facts, quota=_QUOTA if name in ("courier1", "laptop") else 10**9)
+            self._join(name, facts)
 
-    def _join(self, name: str, facts: list[bytes], *, quota: int = 10**9, state: State | None = None) -> Node:
+    def _join(self, name: str, facts: list[bytes], state: State | None = None) -> Node:
+        quota = self.quotas.get(name.rstrip("'"), 10**9)
         node = Node(name, self.mesh, Disk(self.fuses, state), self.random, self.rules, quota=quota)
         node.disk.on_unlink = partial(self._unlinked, node)
         self.nodes.append(node)
@@ -112,7 +117,7 @@ class World:
         """Let some time pass and one thing happen, which may break off anywhere; then check."""
         self.steps += 1
         self._tick(self.random.randint(1, 60) * 60_000)
-        action = self.random.choices(_ACTIONS, _WEIGHTS)[0]
+        action = self.random.choices(list(self.chances), list(self.chances.values()))[0]
         self.fuses.power = self.random.randint(0, 25) if self.random.random() < 0.12 else None
         self.fuses.line = self.random.randint(0, 12) if self.random.random() < 0.2 else None
         self._try(action)
@@ -193,6 +198,8 @@ class World:
         for node in self.nodes:
             if not node.up and self.random.random() < 0.7:
                 self._note(node.name)
+                if meaning(node.load()) != meaning(node.ledger):
+                    self._broken(8, f"{node.name} reads another meaning from its disk than it had in memory")
                 node.start()
 
     def _withdraw(self) -> None:
@@ -211,7 +218,7 @@ class World:
         cloud = self.node("cloud")
         if cloud.up and not any(n.name == "courier2" for n in self.nodes):
             cloud.take([self.mesh.member("cloud", "courier2", [Role.CARRY], at=self.now)])
-            self._join("courier2", list(cloud.disk.durable.facts.values()), quota=_QUOTA)
+            self._join("courier2", list(cloud.disk.durable.facts.values()))
 
     def _newer_version(self) -> None:
         """A node with a newer version says something that the others do not understand."""
@@ -238,13 +245,22 @@ class World:
             self.offsets[node] = self.random.choice(_WRONG_CLOCKS) + self.random.randint(-HOUR, HOUR)
 
     def _rot(self) -> None:
-        node = self._pick()
-        rows = [] if node is None else [r for r in node.rows.values() if r.complete and node.sound(r)]
-        if node is not None and rows:
-            row = self.random.choice(rows)
-            if self._safe_without(node, {self.patient_of[row.entry]}):
-                self.fuses.counts["rotten blob"] += 1
-                node.disk.rot(self.random.choice(row.blobs)[0])
+        """Let copies of one study rot, at most all but one; the last one is with who has least room."""
+        waiting = [p for p in self.patients if p.acknowledged and not p.over and p.name not in self.pacs.held]
+        if waiting:
+            patient = self.random.choice(waiting)
+            copies = [node for node in self.running if self._intact(node, patient)]
+            copies.sort(key=lambda node: -node.quota)
+            for node in copies[: self.random.randint(0, len(copies))]:
+                if self._safe_without(node, {patient}):
+                    self._note(node.name)
+                    self.fuses.counts["rotten blob"] += 1
+                    here = [
+                        b
+                        for b in (patient.stream, *sorted(patient.entries))
+                        if node.disk.blobs.get(BlobId(b))
+                    ]
+                    node.disk.rot(BlobId(self.random.choice(here)))
 
     def _backup(self) -> None:
         if node := self._pick():
@@ -267,7 +283,7 @@ class World:
         node = self._pick("clinic1", "courier1", "courier2", "cloud")
         if node is not None and not any("'" in n.name for n in self.nodes):
             self.fuses.counts["cloned disk"] += 1
-            self._join(node.name + "'", [], quota=node.quota, state=node.disk.image())
+            self._join(node.name + "'", [], node.disk.image())
 
     def _theft(self) -> None:
         laptop, cloud = self.node("laptop"), self.node("cloud")
@@ -316,7 +332,7 @@ class World:
         for patient in self.patients:
             if patient.acknowledged and not patient.over and not self._safe(patient):
                 if patient in self.deceived:
-                    self.fuses.counts["lost to a thief before the revocation came"] += 1
+                    self.fuses.counts[LOST_TO_A_THIEF] += 1
                     patient.over = True
                     continue
                 self._broken(1, "an acknowledged study is on no disk and not in the PACS")
@@ -402,8 +418,8 @@ class World:
     def _heal(self) -> None:
         """Repair everything, let all meet all; then everything must be delivered, erased and equal."""
         self.pacs.honest, self.pacs.down = True, False
-        for round_ in range(25):
-            self.log.append(f"healing {round_}")
+        self.log.append("healing")
+        for _ in range(25):
             self._tick(13 * HOUR)
             for node in self.nodes:
                 if not node.up:
@@ -436,7 +452,7 @@ class World:
         return left + (["sets differ"] if len(sets) > 1 else [])
 
     def _remains(self, node: Node) -> set[BlobId]:
-        """Return what is left of studies that the PACS lost when no whole copy was left: a person must look."""
+        """Return what is left of studies that the PACS lost when nobody had them whole: for a person."""
         return {
             blob
             for row in node.rows.values()
@@ -450,4 +466,5 @@ _CHANCES = {
     "withdraw": 0.5, "late member": 1, "newer version": 1, "crash": 3, "clock": 1, "rot": 4, "backup": 1.5,
     "restore": 1, "clone": 0.3, "theft": 0.3, "pacs mood": 2, "pacs loses": 0.5,
 }  # fmt: skip
-_ACTIONS, _WEIGHTS = list(_CHANCES), list(_CHANCES.values())
+# A mesh with little room, bad disks and a PACS far away: copies are given up all the time.
+_SCARCE = {"ingest": 5, "deliver": 0.7, "rot": 8, "scrub": 2, "market day": 15, "theft": 0.1}
