@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     local_port: int = 8480
     mesh_port: int = 8444
     peers: list[str] = Field(default_factory=list)
+    discovery: bool = True
+    allow_public_peers: bool = False  # dial what is announced on the local network at public addresses
     replicate_every_s: float = 30.0
     forward_every_s: float = 15.0
     sweep_every_s: float = 60.0

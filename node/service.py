@@ -21,7 +21,7 @@ from node.api.limits import BodyLimit
 from node.clock import SystemClock
 from node.config import Settings
 from node.deliver.destination import Destination
-from node.errors import BadSettings, Refused
+from node.errors import Refused
 from node.home import Home
 from node.intake.examination import ExaminedStudy
 from node.intake.submissions import Intake

@@ -14,7 +14,11 @@ from node.demo.ports import free_port
 from node.errors import NodeError, NotRunning, Refused
 
 _START_S, _STOP_S, _WAIT_S, _POLL_S = 60.0, 20.0, 600.0, 0.2
-_ENVIRONMENT_OF_NODE = {"CLINICMESH_BIND": "127.0.0.1", "CLINICMESH_REPLICATE_EVERY_S": "1"}
+_ENVIRONMENT_OF_NODE = {
+    "CLINICMESH_BIND": "127.0.0.1",
+    "CLINICMESH_REPLICATE_EVERY_S": "1",
+    "CLINICMESH_DISCOVERY": "false",  # all are on one machine; only the courier's travels bring them together
+}
 
 
 class DemoNode:

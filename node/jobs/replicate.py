@@ -1,62 +1,107 @@
-"""Replicate: meet every peer whose address is known, at once when something is new.
+"""Replicate: meet every peer whose address is known, at once when something is new here or there.
 
-An address that does not answer costs one short attempt each time; nobody is given up.
+What is new here wakes `meet_all`. What is new at a peer that does not dial this node itself is waited for
+over a line to it (`GET /news`). An address that does not answer costs one short attempt each time; what a
+person typed is never given up, what was found is forgotten after a while.
 """
 
 import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from node.clock import Clock
-from node.errors import NodeError
+from node.errors import NodeError, PeerRefused
 from node.jobs.sweep import LAST_MIXED
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Exchange
 from node.mesh.meeting import Meeting, meet
-from node.store.notes import Notes
+from node.store.notes import KnownPeer, Notes
 from sync.errors import SyncError
+from sync.ids import NodeId
 
 log = logging.getLogger(__name__)
-_AT_ONCE = 8
+_AT_ONCE = 16
+_WATCHED = 32
+_MOST_FOUND = 64
+_VAIN_TRIES = 3  # of a found address at which nobody was ever met
+_KEPT_MS = 14 * 24 * 3_600_000  # life clock
+_BREATH_S = 0.2
+_SHORT_MS = 5_000
+_JOIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """How often an address failed in a row, and when it did last (monotonic)."""
+
+    count: int
+    at_ms: int
 
 
 class Replicator:
-    """Meets peers. One meeting with an address at a time; `dial` opens the line to one."""
+    """Meets peers, each in a thread of its own, and a peer that has several addresses at one of them.
+
+    Args:
+        exchange, notes, clock: the node's.
+        dial: opens the line to an address.
+        every_s: how often `meet_all` is called by the clock.
+    """
 
     def __init__(
-        self, exchange: Exchange, notes: Notes, clock: Clock, dial: Callable[[str], PeerClient]
+        self,
+        exchange: Exchange,
+        notes: Notes,
+        clock: Clock,
+        dial: Callable[[str], PeerClient],
+        *,
+        every_s: float,
     ) -> None:
         self._exchange = exchange
         self._notes = notes
         self._clock = clock
         self._dial = dial
+        self._every_ms = int(every_s * 1000)
         self._lock = threading.Lock()
-        self._failing: set[str] = set()
+        self._stopped = threading.Event()
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="meet")
+        self._under_way: dict[NodeId | str, bool] = {}  # and whether to meet once more after that
+        self._failures: dict[str, _Failure] = {}
+        self._dialled: dict[NodeId, int] = {}
+        self._watched: dict[NodeId, threading.Thread] = {}
+        self._lines: set[PeerClient] = set()
 
-    def meet_all(self) -> list[Meeting]:
-        """Meet every known peer once; return the meetings that went through."""
-        addresses = [peer.address for peer in self._notes.peers()]
-        if not addresses:
-            return []
-        with ThreadPoolExecutor(min(_AT_ONCE, len(addresses)), thread_name_prefix="meet") as pool:
-            meetings = list(pool.map(self.meet_quietly, addresses))
-        return [meeting for meeting in meetings if meeting is not None]
+    # -- what wakes it --------------------------------------------------------------------------
 
-    def meet_quietly(self, address: str) -> Meeting | None:
-        """Meet one peer; an unreachable one is logged when it becomes so, and None is returned."""
-        try:
-            meeting = self.meet_one(address)
-        except (NodeError, SyncError) as error:
-            with self._lock:
-                new = address not in self._failing
-                self._failing.add(address)
-            if new:
-                log.info("peer not met code=%s", error.code)
-            return None
+    def meet_all(self) -> None:
+        """Begin to meet every known peer; one that is being met is met once more after that."""
+        for key in self._places():
+            self._want(key)
+
+    def found(self, address: str) -> bool:
+        """Take note that a node of the mesh may listen there; say whether it is worth a try now."""
         with self._lock:
-            self._failing.discard(address)
-        return meeting if meeting.done else None
+            failing = self._failures.pop(address, None) is not None
+        return self._notes.add_found(address, most=_MOST_FOUND) or failing
+
+    def dialled_by(self, peer: NodeId) -> None:
+        """Take note that a peer has dialled this node: it will again when it has something new."""
+        self._dialled[peer] = self._clock.monotonic_ms()
+
+    def stop(self) -> None:
+        """Cut all lines, and return when no meeting goes on."""
+        with self._lock:
+            self._stopped.set()
+            lines, watchers = list(self._lines), list(self._watched.values())
+        for line in lines:
+            line.cut()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for watcher in watchers:
+            watcher.join(_JOIN_S)
+
+    # -- meeting --------------------------------------------------------------------------------
 
     def meet_one(self, address: str) -> Meeting:
         """Meet one peer.
@@ -64,10 +109,160 @@ class Replicator:
         Raises:
             PeerUnreachable, PeerRefused: see `node.mesh.meeting.meet`.
         """
-        with self._dial(address) as client:
+        with self._line(address) as client:
             meeting = meet(client, self._exchange)
         if meeting.done:
             now = self._clock.carried_ms()
             self._notes.note_met(address, meeting.peer, at_ms=now)
             self._notes.set_numbers(**{LAST_MIXED: now})
+            self._watch(address, meeting.peer)
         return meeting
+
+    def _places(self) -> dict[NodeId | str, list[KnownPeer]]:
+        """Return each known node with its addresses, the last met first; unknown ones by their address.
+
+        Found addresses that failed are left out until the next round of the clock.
+        """
+        soon = self._clock.monotonic_ms() - self._every_ms * 4 // 5
+        places: dict[NodeId | str, list[KnownPeer]] = {}
+        for peer in self._notes.peers():
+            failure = self._failures.get(peer.address)
+            if peer.typed or failure is None or failure.at_ms <= soon:
+                places.setdefault(peer.node or peer.address, []).append(peer)
+        return places
+
+    def _want(self, key: NodeId | str) -> None:
+        with self._lock:
+            if self._stopped.is_set():
+                return
+            if key in self._under_way:
+                self._under_way[key] = True
+                return
+            self._under_way[key] = False
+            self._pool.submit(self._meet, key).add_done_callback(_log_error)
+
+    def _meet(self, key: NodeId | str) -> None:
+        """Meet a node at the first of its addresses where it answers, again as long as it is wanted."""
+        again = True
+        try:
+            while again:
+                for peer in self._addresses(key):
+                    meeting = self._meet_quietly(peer)
+                    if meeting is not None and peer.node in (None, meeting.peer):
+                        break
+                with self._lock:
+                    again = self._under_way[key] and not self._stopped.is_set()
+                    self._under_way[key] = False
+                    if not again:
+                        del self._under_way[key]
+        except BaseException:
+            with self._lock:
+                self._under_way.pop(key, None)
+            raise
+
+    def _addresses(self, key: NodeId | str) -> list[KnownPeer]:
+        """Return where to meet; an address that has become a known node's stands for all of that node's."""
+        places = self._places()
+        if key in places:
+            return places[key]
+        return next((peers for peers in places.values() if key in [peer.address for peer in peers]), [])
+
+    def _meet_quietly(self, peer: KnownPeer) -> Meeting | None:
+        """Meet at one address; None if that failed, which is logged when it begins to."""
+        if self._stopped.is_set():
+            return None
+        try:
+            meeting = self.meet_one(peer.address)
+        except (NodeError, SyncError) as error:
+            if not self._stopped.is_set():
+                self._note_failure(peer, error)
+            return None
+        with self._lock:
+            self._failures.pop(peer.address, None)
+        return meeting if meeting.done else None
+
+    def _note_failure(self, peer: KnownPeer, error: NodeError | SyncError) -> None:
+        with self._lock:
+            before = self._failures.get(peer.address)
+            count = 1 if before is None else before.count + 1
+            self._failures[peer.address] = _Failure(count, self._clock.monotonic_ms())
+        if count == 1:
+            log.info("peer not met code=%s", error.code)
+        own = isinstance(error, PeerRefused) and error.peer_code == "own-address"
+        if peer.met_ms is None:
+            gone = count >= _VAIN_TRIES
+        else:
+            gone = self._clock.carried_ms() - peer.met_ms > _KEPT_MS
+        if (own or gone) and self._notes.forget_found(peer.address):
+            with self._lock:
+                self._failures.pop(peer.address, None)
+
+    @contextmanager
+    def _line(self, address: str) -> Iterator[PeerClient]:
+        """Give a line to an address, which `stop` cuts."""
+        with self._dial(address) as client:
+            with self._lock:
+                self._lines.add(client)
+                if self._stopped.is_set():
+                    client.cut()
+            try:
+                yield client
+            finally:
+                with self._lock:
+                    self._lines.discard(client)
+
+    # -- news of peers --------------------------------------------------------------------------
+
+    def _dials_us(self, peer: NodeId) -> bool:
+        at = self._dialled.get(peer)
+        return at is not None and self._clock.monotonic_ms() - at < 2 * self._every_ms + 10_000
+
+    def _watch(self, address: str, peer: NodeId) -> None:
+        """Wait for a peer's news from now on, unless it brings them itself."""
+        if self._dials_us(peer):
+            return
+        with self._lock:
+            if self._stopped.is_set() or peer in self._watched or len(self._watched) >= _WATCHED:
+                return
+            watcher = threading.Thread(
+                target=self._await_news, args=(address, peer), name="news", daemon=True
+            )
+            self._watched[peer] = watcher
+            watcher.start()
+
+    def _await_news(self, address: str, peer: NodeId) -> None:
+        """Meet a peer whenever its facts have changed and are not this node's; ends when the line does.
+
+        The next meeting begins it anew.
+        """
+        try:
+            with self._line(address) as client:
+                told: bytes | None = None
+                while not self._stopped.wait(_BREATH_S) and self._is_at(address, peer):
+                    asked_ms = self._clock.monotonic_ms()
+                    news = client.news(told)
+                    if self._dials_us(peer):
+                        return
+                    if news is not None:
+                        if news.node != peer:
+                            return
+                        told = news.fingerprints
+                        if told != self._exchange.hello().fingerprints:
+                            self._want(peer)
+                    elif self._clock.monotonic_ms() - asked_ms < _SHORT_MS:
+                        return  # it answers at once that there is nothing: it is stopping
+        except (NodeError, SyncError) as error:
+            log.debug("no news code=%s", error.code)
+        finally:
+            with self._lock:
+                self._watched.pop(peer, None)
+
+    def _is_at(self, address: str, peer: NodeId) -> bool:
+        return any(known.address == address and known.node == peer for known in self._notes.peers())
+
+
+def _log_error(done: "Future[None]") -> None:
+    """Log what nobody foresaw; the schedule tries again."""
+    error = None if done.cancelled() else done.exception()
+    if error is not None:
+        log.error("meeting failed", exc_info=error)

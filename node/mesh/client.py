@@ -4,8 +4,11 @@ What a meeting does with them stands in `node.mesh.meeting`. No proxies, no redi
 timeout for silence, none for its length.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import httpx
 
@@ -15,6 +18,7 @@ from sync import cbor
 from sync.ids import BlobId, EntryId, NodeId
 
 _TIMEOUT = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
+_NEWS_TIMEOUT = httpx.Timeout(connect=5.0, read=wire.NEWS_WAIT_S + 15.0, write=15.0, pool=15.0)
 IN_FLIGHT = 4
 
 
@@ -37,6 +41,17 @@ class PeerClient:
             follow_redirects=False,
             limits=httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT),
         )
+        self._http.event_hooks = {"request": [self._trace]}
+        self._lock = threading.Lock()
+        self._is_cut = False
+        self._sockets: list[socket.socket] = []
+
+    def cut(self) -> None:
+        """Cut the line: what goes on over it ends at once, with `PeerUnreachable`; from any thread."""
+        with self._lock:
+            self._is_cut = True
+            for one in self._sockets:
+                _cut(one)
 
     def close(self) -> None:
         """Close the connections."""
@@ -55,7 +70,7 @@ class PeerClient:
     def reconcile(self, name: str, message: bytes, token: str | None) -> tuple[str, bytes]:
         """Send a reconcile message; return the peer's snapshot and its answer."""
         headers = {} if token is None else {wire.SNAPSHOT_HEADER: token}
-        with _plain_errors():
+        with self._line():
             answer = self._http.post(f"/reconcile/{name}", content=message, headers=headers)
             _check(answer)
         return answer.headers.get(wire.SNAPSHOT_HEADER, ""), answer.content
@@ -76,7 +91,7 @@ class PeerClient:
     def get_blob(self, blob: BlobId, offset: int) -> Iterator[bytes]:
         """Fetch a blob from `offset` on, in pieces."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with _plain_errors(), self._http.stream("GET", f"/blobs/{blob.hex()}", headers=headers) as answer:
+        with self._line(), self._http.stream("GET", f"/blobs/{blob.hex()}", headers=headers) as answer:
             if answer.status_code not in (200, 206):
                 answer.read()
             _check(answer)
@@ -87,23 +102,54 @@ class PeerClient:
     def put_blob(self, blob: BlobId, offset: int, data: bytes, total: int) -> None:
         """Send a blob's octets from `offset` on."""
         headers = {"Content-Range": f"bytes {offset}-{total - 1}/{total}"} if offset else {}
-        with _plain_errors():
+        with self._line():
             _check(self._http.put(f"/blobs/{blob.hex()}", content=data, headers=headers))
 
+    def news(self, told: bytes | None) -> wire.Hello | None:
+        """Wait until the peer's facts are others than it has `told` (both fingerprints), up to 25 s.
+
+        Returns what it says then, at once if nothing was told before; None if nothing came.
+        """
+        params = {} if told is None else {"told": told.hex()}
+        with self._line():
+            answer = self._http.get("/news", params=params, timeout=_NEWS_TIMEOUT)
+            _check(answer)
+        return None if answer.status_code == 204 else wire.decode_hello(answer.content)
+
     def _post(self, path: str, body: bytes) -> bytes:
-        with _plain_errors():
+        with self._line():
             answer = self._http.post(path, content=body, headers={"Content-Type": wire.CBOR_TYPE})
             _check(answer)
         return answer.content
 
+    @contextmanager
+    def _line(self) -> Iterator[None]:
+        """Turn httpx's errors into the node's; theirs quote addresses."""
+        if self._is_cut:
+            raise PeerUnreachable("the line was cut")
+        try:
+            yield
+        except (httpx.TransportError, httpx.StreamError, tls.WrongNode):
+            raise PeerUnreachable("the peer does not answer, or the line was cut") from None
 
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Turn httpx's errors into the node's; theirs quote addresses."""
-    try:
-        yield
-    except (httpx.TransportError, httpx.StreamError, tls.WrongNode):
-        raise PeerUnreachable("the peer does not answer, or the line was cut") from None
+    def _trace(self, request: httpx.Request) -> None:
+        request.extensions = {**request.extensions, "trace": self._note_socket}
+
+    def _note_socket(self, event: str, info: Mapping[str, Any]) -> None:
+        """Note the socket of a new connection (httpcore's trace extension)."""
+        if event != "connection.start_tls.complete":
+            return
+        made = info["return_value"].get_extra_info("socket")
+        with self._lock:
+            self._sockets.append(made)
+            if self._is_cut:
+                _cut(made)
+
+
+def _cut(made: socket.socket) -> None:
+    """Wake whoever reads or writes. Not by the TLS socket's own method, which would go on in plaintext."""
+    with suppress(OSError):
+        socket.socket.shutdown(made, socket.SHUT_RDWR)
 
 
 def _check(answer: httpx.Response) -> None:

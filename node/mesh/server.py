@@ -16,6 +16,7 @@ from node.errors import BlobMissing, Refused
 from node.mesh import wire
 from node.mesh.exchange import Access, Exchange
 from node.mesh.joining import Inviter
+from node.mesh.news import News
 from node.mesh.peercert import peer_node_id
 from sync import cbor
 from sync.facts import FactClass
@@ -26,6 +27,7 @@ _CLASSES = {"permanent": FactClass.PERMANENT, "live": FactClass.LIVE}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,12})-(\d{1,12})/(\d{1,12})")
 _MAX_REQUEST_TO_JOIN = 16_384
 _RANGE = re.compile(r"bytes=(\d{1,12})-")
+_FINGERPRINTS = re.compile(r"[0-9a-f]{64}")
 
 
 def _peer(request: Request) -> NodeId:
@@ -38,7 +40,7 @@ def _peer(request: Request) -> NodeId:
 Peer = Annotated[NodeId, Depends(_peer)]
 
 
-def router(exchange: Exchange, *, met: Callable[[NodeId], None]) -> APIRouter:
+def router(exchange: Exchange, news: News, *, met: Callable[[NodeId], None]) -> APIRouter:
     """Return the routes of the mesh port; `met` is called when a peer that is trusted says hello."""
     routes = APIRouter(prefix="/mesh/v1")
 
@@ -54,6 +56,16 @@ def router(exchange: Exchange, *, met: Callable[[NodeId], None]) -> APIRouter:
         if exchange.access_of(peer) is Access.ALL:
             met(peer)
         return _cbor((await run_in_threadpool(exchange.hello)).encode())
+
+    @routes.get("/news")
+    async def wait_for_news(request: Request, peer: Peer) -> Response:
+        need_all(peer)
+        asked = request.query_params.get("told")
+        if asked is not None and not _FINGERPRINTS.fullmatch(asked):
+            raise Refused("bad-request", "told is not two fingerprints")
+        told = None if asked is None else bytes.fromhex(asked)
+        hello = await news.wait(peer, told, request.is_disconnected)
+        return Response(status_code=204) if hello is None else _cbor(hello.encode())
 
     @routes.post("/reconcile/{name}")
     async def reconcile(name: str, request: Request, peer: Peer) -> Response:

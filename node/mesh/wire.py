@@ -22,6 +22,7 @@ MAX_BLOB = MAX_MANIFEST_BYTES  # blobs of a stream are at most 4 MiB + 48
 MAX_IDS = 2_000
 FRAME_LIMIT = 128 * 1024
 FACTS_BATCH_BYTES = 1024 * 1024
+NEWS_WAIT_S = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Hello:
     live: bytes
     free: int
     version: str
+
+    @property
+    def fingerprints(self) -> bytes:
+        """Both fingerprints, 32 octets: equal ones mean equal facts."""
+        return self.permanent + self.live
 
     def encode(self) -> bytes:
         """Return the body."""

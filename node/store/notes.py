@@ -61,6 +61,32 @@ class Notes:
                 row.typed = True
                 session.add(row)
 
+    def add_found(self, address: str, *, most: int) -> bool:
+        """Remember an address that nobody typed; say whether it is new.
+
+        At most so many are kept. The one that was met longest ago goes for a new one; those that were
+        never met do not: made-up addresses could drive out all others.
+        """
+        known = self.peers()
+        if any(peer.address == address for peer in known):
+            return False
+        found = [peer for peer in known if not peer.typed]
+        if len(found) >= most:
+            if found[-1].met_ms is None:
+                return False
+            self.remove_peer(found[-1].address)
+        self.add_peer(address, typed=False)
+        return True
+
+    def forget_found(self, address: str) -> bool:
+        """Forget an address unless somebody typed it; say whether it is forgotten."""
+        with self._database.write() as session:
+            row = session.get(PeerRow, address)
+            if row is None or row.typed:
+                return False
+            session.delete(row)
+            return True
+
     def remove_peer(self, address: str) -> bool:
         """Forget an address; say whether it was known."""
         with self._database.write() as session:

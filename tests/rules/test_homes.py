@@ -15,7 +15,7 @@ HOME: dict[str, set[str]] = {
     "cbor2": {"sync.cbor"},
     "cryptography": {"node.keys", "node.recovery", "node.mesh.tls", "node.tlskey", "node.webcert"},
     "dicomweb_client": {"node.deliver.verify"},
-    "fastapi": {"node.api.", "node.mesh.server", "node.service", "node.sandbox_pacs"},
+    "fastapi": {"node.api.", "node.mesh.server", "node.service", "node.serving", "node.sandbox_pacs"},
     "filelock": {"node.home"},
     "httpx": {"node.deliver.", "node.mesh.client", "node.mesh.joining", "node.cli.", "node.demo."},
     "ifaddr": {"node.addresses"},
@@ -45,7 +45,7 @@ HOME: dict[str, set[str]] = {
     "starlette": {"node.api.", "node.mesh.server"},
     "structlog": {"node.logs"},
     "typer": {"node.cli."},
-    "uvicorn": {"node.service", "node.mesh.peercert", "node.sandbox_pacs"},
+    "uvicorn": {"node.serving", "node.mesh.peercert", "node.sandbox_pacs"},
     "zeroconf": {"node.mesh.discovery"},
     "zstandard": {"node.store.codecs"},
 }

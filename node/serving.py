@@ -1,0 +1,108 @@
+"""HTTP servers: the ports of a node, all in one event loop in a thread of their own.
+
+Called by `node.service`, which makes the applications. A port is taken when it is added, so that the
+address is known before anything is served.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from node.errors import BadSettings
+
+_GRACE_S = 3
+_STOP_S = 10
+
+
+class Servers:
+    """The servers of one node."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[uvicorn.Server, socket.socket]] = []
+        self._thread: threading.Thread | None = None
+
+    def add(
+        self, app: FastAPI, host: str, port: int, *, setting: str, context: Any = None, http: Any = "auto"
+    ) -> int:
+        """Take a port for an application and return its number; port 0 takes any.
+
+        Args:
+            setting: the setting that names the port, for the error.
+            context: the TLS context; without one it is plain HTTP.
+            http: uvicorn's HTTP protocol class, if not its own.
+
+        Raises:
+            BadSettings: the port is taken.
+        """
+        listener = _listen(host, port, setting)
+        self._pairs.append((_server(app, context=context, http=http), listener))
+        return int(listener.getsockname()[1])
+
+    def start(self) -> None:
+        """Serve; return when all ports answer.
+
+        Raises:
+            BadSettings: they do not.
+        """
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="http", daemon=True)
+        self._thread.start()
+        while not all(one.started for one, _ in self._pairs):
+            self._thread.join(0.01)
+            if not self._thread.is_alive():
+                raise BadSettings("the node could not open its ports")
+
+    def ask_to_stop(self) -> None:
+        """Take no more requests."""
+        for one, _ in self._pairs:
+            one.should_exit = True
+
+    def join(self) -> None:
+        """Wait until the ports are closed."""
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
+
+    async def _serve(self) -> None:
+        await asyncio.gather(*(one.serve(sockets=[listener]) for one, listener in self._pairs))
+
+
+class _QuietServer(uvicorn.Server):
+    """A server that leaves the process's signals alone."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Do nothing: the command line handles signals for all servers."""
+        yield
+
+
+def _server(app: FastAPI, *, context: Any, http: Any) -> uvicorn.Server:
+    return _QuietServer(
+        uvicorn.Config(
+            app,
+            http=http,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
+            ssl_context_factory=(lambda _config, _default: context) if context else None,
+        )
+    )
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise BadSettings(f"port {port} is taken; set another {setting}") from None
+    return listener
