@@ -188,8 +188,15 @@ class Exchange:
             DiskFull: nothing was taken.
         """
         entry = self._wanting(blob, total)
+        whole = self._take(entry, blob, offset, data, total)
+        self.holdings.erase_late(entry, blob)
+        return whole
+
+    def _take(self, entry: EntryId, blob: BlobId, offset: int, data: bytes, total: int) -> bool:
         blobs = self.holdings.blobs
         if blobs.has(blob):
+            if blob == BlobId(entry) and not self.holdings.has_manifest(entry):
+                self.holdings.take_manifest(entry, blobs.get(blob))  # a power cut came before its list
             return True
         whole = data if offset == 0 and len(data) == total else None
         if whole is None and blobs.append_partial(blob, offset, data) < total:
@@ -223,8 +230,9 @@ class Exchange:
     def keep_part(self, blob: BlobId, offset: int, data: bytes, total: int) -> None:
         """Keep what came of a blob before the line was cut, so that it goes on from there."""
         if data and len(data) < total:
-            self._wanting(blob, total)
+            entry = self._wanting(blob, total)
             self.holdings.blobs.append_partial(blob, offset, data)
+            self.holdings.erase_late(entry, blob)
 
     def read_blob(self, blob: BlobId, offset: int, length: int) -> bytes:
         """Return a part of a blob that belongs to an entry on its way.

@@ -75,6 +75,8 @@ class Holdings:
         if held is None or held.erased:
             if view.study is not None and not ended:
                 self.queue.note(view.entry, study=view.study.raw, seen_ms=self._clock.carried_ms())
+                if held is not None and held.origin:
+                    self.take_back(view.entry)  # it was erased here before its tombstone lost its standing
         elif ended and held.ended_ms is None:
             self.queue.set_ended(view.entry, at_ms=self._clock.carried_ms())
             log.info("entry ended entry=%s state=%s", short(view.entry), view.state)
@@ -183,6 +185,16 @@ class Holdings:
         blobs = self._delete_blobs(entry, keep_manifest=False)
         self.queue.set_erased(entry)
         log.info("entry erased entry=%s blobs=%d", short(entry), blobs)
+
+    def erase_late(self, entry: EntryId, blob: BlobId) -> None:
+        """Erase a blob that was still coming in when its entry was erased."""
+        held = self.queue.get(entry)
+        if held is None or not held.erasing:
+            return
+        if not set(self.queue.entries_with(blob)) - {entry}:
+            self.blobs.delete(blob)
+        if held.erased:
+            self.erase(entry)  # a manifest may have brought its list again
 
     def _delete_blobs(self, entry: EntryId, *, keep_manifest: bool) -> int:
         """Delete what no other entry lists, the manifest last, so that a cut leaves the list."""

@@ -60,6 +60,7 @@ class Queue:
         if row is not None and not row.erased:
             return
         if row is not None:
+            origin = origin or row.origin
             session.delete(row)
             session.flush()
         session.add(EntryRow(id=entry, study=study, origin=origin, seen_ms=seen_ms))
