@@ -16,6 +16,7 @@ from node.mesh import joining, tls
 from node.recovery import RecoverySheet
 from node.store.database import Database
 from node.store.factlog import FactLog
+from node.store.notes import Notes
 from sync import facts
 from sync.bodies import Member, Role, consent_message
 from sync.genesis import Genesis, Mode
@@ -99,8 +100,11 @@ def join(
     passphrase: str | None,
     clock: Clock,
     random: Random,
+    remember: bool = False,
 ) -> Membership:
     """Join a mesh with a code that the node at `address` ("host:port") gave out.
+
+    With `remember` that address is one at which this node looks for the inviter from now on.
 
     Keys that an interrupted join left behind are used again, so that the code still works.
 
@@ -129,7 +133,7 @@ def join(
         web_chain=welcome.web_chain,
         web_issuer=None,
     )
-    _keep(home, keystore, membership, list(welcome.facts), clock)
+    _keep(home, keystore, membership, list(welcome.facts), clock, peer=address if remember else "")
     return membership
 
 
@@ -152,7 +156,15 @@ def _consent(keystore: Keystore, mesh: MeshId, author: NodeId) -> bytes:
     return keystore.node_key.sign(message).signature
 
 
-def _keep(home: Home, keystore: Keystore, membership: Membership, signed: list[bytes], clock: Clock) -> None:
+def _keep(
+    home: Home,
+    keystore: Keystore,
+    membership: Membership,
+    signed: list[bytes],
+    clock: Clock,
+    *,
+    peer: str = "",
+) -> None:
     """Write facts first and the membership last: only then is the folder a member's."""
     database = Database(home.database)
     try:
@@ -164,6 +176,8 @@ def _keep(home: Home, keystore: Keystore, membership: Membership, signed: list[b
             clock=clock,
         )
         log.add_many(signed)
+        if peer:
+            Notes(database).add_peer(peer)
     finally:
         database.close()
     home.keep_membership(membership)

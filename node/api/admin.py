@@ -89,6 +89,9 @@ def router(node: Node, inviter: Inviter, require: Require) -> APIRouter:
     @routes.post("/destinations", status_code=201, dependencies=admin)
     def add_destination(body: NewDestination) -> dict[str, str]:
         """Tell the whole mesh of a PACS, or change one of the same name."""
+        _need_role(node, {Role.ADMIT}, "may-not-admit", "This node may not tell the mesh of a PACS.")
+        if body.evidence is Evidence.COMMITTED:
+            raise Refused("evidence-not-offered", "This version cannot ask a PACS for storage commitment.")
         secret = cbor.encode(
             {"user": body.user, "password": body.password, "bearer": body.bearer, "headers": body.headers}
         )
@@ -148,6 +151,7 @@ def router(node: Node, inviter: Inviter, require: Require) -> APIRouter:
     @routes.post("/admin/decisions", status_code=201, dependencies=admin)
     def decide(body: NewDecision) -> dict[str, str]:
         """Sign a person's decision about an entry's trouble."""
+        _need_role(node, {Role.ADMIT, Role.FORWARD}, "may-not-decide", "This node may not sign decisions.")
         entry = EntryId(bytes.fromhex(body.entry_id))
         view = node.holdings.view(entry)
         if view.study is None or view.tombstone is not None:
@@ -165,6 +169,12 @@ def router(node: Node, inviter: Inviter, require: Require) -> APIRouter:
         return asdict(salvage(node, Path(body.folder)))
 
     return routes
+
+
+def _need_role(node: Node, roles: set[Role], code: str, detail: str) -> None:
+    """Refuse what this node could sign but nobody would heed."""
+    if not roles & node.facts.ask(lambda ledger: ledger.membership.roles(node.facts.node_id)):
+        raise Refused(code, detail)
 
 
 def _trouble(body: Body | None) -> dict[str, str | int]:

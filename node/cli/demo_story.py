@@ -103,7 +103,7 @@ def _found_mesh(
     for node in (clinic, courier):
         roles = [role.value for role in PRESETS[node.label]]
         said = cloud.ask("POST", "/api/v1/admin/invitations", {"roles": roles, "label": node.label})
-        node.command("join", said["code"], "--at", cloud.mesh_address, "--label", node.label)
+        node.command("join", said["code"], "--at", cloud.mesh_address, "--label", node.label, "--no-remember")
     story.say("Clinic and courier join with single-use codes; neither can open studies")
     return clinic, courier, cloud
 

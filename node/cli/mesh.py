@@ -129,6 +129,9 @@ def join(
     code: Annotated[str, typer.Argument(help="The code that `clinicmesh invite` printed.")],
     at: Annotated[str, typer.Option("--at", help="Where the inviting node listens: HOST or HOST:PORT.")],
     label: Annotated[str, typer.Option(help="What people call this node. [default: its host name]")] = "",
+    remember: Annotated[
+        bool, typer.Option(help="Look for the inviting node at that address from now on.")
+    ] = True,
     passphrase: Passphrase = False,
     as_json: Json = False,
 ) -> None:
@@ -146,6 +149,7 @@ def join(
             passphrase=_ask_passphrase(passphrase, confirm=True),
             clock=SystemClock(),
             random=random_octets,
+            remember=remember,
         )
     genesis = membership.genesis
     out.value({"mesh": genesis.mesh_id.hex(), "name": genesis.name, "data": str(data)})

@@ -201,6 +201,9 @@ class Forwarder:
 
     def _open(self, held: QueueEntry, view: EntryView, name: str) -> _Study | None:
         body = self._holdings.facts.ask(lambda ledger: ledger.destinations().get(name))
+        if body is None and self._holdings.facts.ask(lambda ledger: bool(ledger.destinations())):
+            self._trouble(held, "destination-unknown", 0)  # a person chose one that nobody has told us of
+            return None
         if body is None:
             soon = self._clock.carried_ms() + _NO_DESTINATION_RETRY_MS
             setback = Setback.STUDY.value

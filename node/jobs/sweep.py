@@ -13,9 +13,11 @@ from node.store.holdings import Holdings
 from node.store.notes import Notes
 from node.store.queue import QueueEntry
 from sync import manifest
-from sync.bodies import Role
+from sync.bodies import Role, Study
 from sync.entries import EntryView
-from sync.ids import BlobId, EntryId
+from sync.facts import parse
+from sync.ids import BlobId, EntryId, NodeId
+from sync.lifecycle import ENDED
 from sync.retention import Since, reasons_to_keep
 
 log = logging.getLogger(__name__)
@@ -61,17 +63,25 @@ def _may_go(
         since=since,
         hold_ms=hold_ms,
         successor_known=_successor_known(holdings, held.entry, view),
+        origin=_origin(holdings, held),
     )
 
 
+def _origin(holdings: Holdings, held: QueueEntry) -> NodeId | None:
+    """Return who the study fact named by which this node took the entry in."""
+    body = parse(held.study, mesh=holdings.facts.ledger.mesh, verified_before=True).body
+    return body.origin if isinstance(body, Study) else None
+
+
 def _successor_known(holdings: Holdings, entry: EntryId, view: EntryView) -> bool:
-    """Say whether the entry that takes over a recalled one is announced."""
+    """Say whether the entry that takes over a recalled one keeps the blobs here, or has ended."""
     body = None if view.recall is None else view.recall.body
     recall = getattr(body, "recall", None)
     if recall is None or not holdings.has_manifest(entry):
         return recall is None
     successor = manifest.entry_id(manifest.recalled(holdings.blobs.get(BlobId(entry)), recall))
-    return holdings.queue.get(successor) is not None
+    ended = holdings.view(successor).state in ENDED
+    return ended or bool(holdings.queue.blobs(successor))
 
 
 def _alone(holdings: Holdings) -> bool:

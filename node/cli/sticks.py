@@ -1,0 +1,52 @@
+"""Commands about USB sticks: stick export, stick import."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.cli.options import Data, Json
+from node.cli.output import Output, told_plainly
+from node.cli.remote import running
+
+stick = typer.Typer(help="USB sticks as couriers.", no_args_is_help=True)
+Folder = Annotated[
+    Path, typer.Argument(help="Where the stick is mounted.", exists=True, file_okay=False, resolve_path=True)
+]
+
+
+@stick.command("export")
+def export_stick(
+    folder: Folder,
+    data: Data,
+    name: Annotated[str, typer.Option(help="What to call the stick, if it has no name yet.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Put every undelivered study and all news on a stick, encrypted; take delivered ones off it."""
+    out = Output(as_json=as_json)
+    with told_plainly(as_json=as_json), running(data) as remote:
+        with out.busy("Writing to the stick. Do not pull it out …"):
+            said = remote.post("/api/v1/admin/stick/export", {"folder": str(folder), "name": name})
+        out.value(said)
+        out.say(f"[bold]{said['aboard']} of {said['due']} studies aboard[/] of {said['name']}.")
+        if said["left_out"]:
+            out.say(f"{said['left_out']} found no room. Nothing is lost: they wait here.")
+        if said["removed"]:
+            out.say(f"{said['removed']} delivered studies were taken off it.")
+        out.say("You may pull the stick out now.")
+
+
+@stick.command("import")
+def import_stick(folder: Folder, data: Data, as_json: Json = False) -> None:
+    """Take in what a stick carries: news, receipts, and every whole study that this node wants."""
+    out = Output(as_json=as_json)
+    with told_plainly(as_json=as_json), running(data) as remote:
+        with out.busy("Reading the stick and checking everything on it …"):
+            said = remote.post("/api/v1/admin/stick/import", {"folder": str(folder)})
+        out.value(said)
+        out.say(f"From {said['name']}: [bold]{said['entries']} studies[/] and {said['facts']} news taken in.")
+        if said["known"]:
+            out.say(f"{said['known']} studies were here already.")
+        if said["damaged"]:
+            out.say(f"{said['damaged']} files are damaged; where they come from still has them.")
+        out.say("You may pull the stick out now.")

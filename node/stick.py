@@ -1,0 +1,286 @@
+"""USB sticks: passive peers that carry the same facts and the same sealed blobs (DESIGN §7).
+
+    CLINICMESH/README.TXT             what this is, for whoever finds it
+    CLINICMESH/<mesh>/STICK.CBR       the stick's id and name
+    CLINICMESH/<mesh>/FACTS/<hash>.CBR   signed facts, at most 1 MiB each
+    CLINICMESH/<mesh>/BLOBS/<ab>/<hash>  sealed blobs
+    CLINICMESH/<mesh>/READY/<entry>   commit markers: written last, taken away first
+
+Names fit FAT32. A marker is written after every blob of its entry was flushed, so a stick that is pulled
+out at any moment holds whole entries or none; whoever imports hashes everything again, and a stick counts
+as no copy. Ciphertext only: a lost stick is a matter of inventory.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.errors import DiskFull, Refused
+from node.keys import random_octets
+from node.mesh.exchange import Exchange
+from node.mesh.wire import FACTS_BATCH_BYTES
+from node.parts import Node
+from node.store import files
+from sync import cbor
+from sync.errors import BadBlob, BadCbor, BadManifest
+from sync.facts import FactClass
+from sync.ids import BlobId, EntryId, short
+from sync.ledger import Outcome
+from sync.manifest import parse_manifest
+from sync.plan import in_order, is_on_its_way
+
+log = logging.getLogger(__name__)
+_FOLDER = "CLINICMESH"
+_README = """ClinicMesh transfer stick
+
+This stick carries medical studies on their way to a hospital. Everything on it is
+encrypted; nothing can be read here, and nothing is lost if the stick is: every study on
+it is also kept where it came from. Please bring it back to the clinic or the hospital.
+
+Cette cle USB transporte des examens medicaux chiffres vers un hopital.
+Merci de la rapporter a la clinique ou a l'hopital.
+"""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What a stick carries after an export. `aboard` of `due` entries; `left_out` found no room."""
+
+    name: str
+    due: int
+    aboard: int
+    left_out: int
+    facts: int
+    facts_taken: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import brought. `damaged` blobs did not match their names and were passed over."""
+
+    name: str
+    facts: int
+    entries: int
+    known: int
+    refused: int
+    damaged: int
+
+
+class Stick:
+    """A folder on a stick, for one mesh."""
+
+    def __init__(self, folder: Path, mesh: bytes) -> None:
+        self.root = folder / _FOLDER / mesh[:4].hex().upper()
+        self._top = folder
+
+    def name(self) -> str:
+        """Return the stick's name, empty if it has none yet."""
+        try:
+            said = cbor.decode((self.root / "STICK.CBR").read_bytes())
+            return str(said["name"])
+        except (OSError, BadCbor, KeyError, TypeError):
+            return ""
+
+    def make(self, name: str) -> str:
+        """Make the folders, name the stick if it has no name, and return its name."""
+        if not self._top.is_dir():
+            raise Refused("no-such-folder", "There is no such folder. Is the stick plugged in?")
+        files.make_dirs(self.root, ("FACTS", "BLOBS", "READY"))
+        known = self.name()
+        if not known:
+            known = name or f"stick-{random_octets(2).hex()}"
+            files.write_durably(
+                self.root / "STICK.CBR", cbor.encode({"v": 1, "id": random_octets(16), "name": known})
+            )
+            files.write_durably(self._top / _FOLDER / "README.TXT", _README.encode("ascii"))
+        return known
+
+    def facts(self) -> Iterator[bytes]:
+        """Yield the signed facts that are on the stick; what is damaged is passed over."""
+        for path in sorted((self.root / "FACTS").glob("*.CBR")):
+            try:
+                batch = cbor.decode(path.read_bytes())
+            except (OSError, BadCbor):
+                log.warning("a damaged batch of facts on the stick")
+                continue
+            yield from (raw for raw in batch if isinstance(raw, bytes)) if isinstance(batch, list) else ()
+
+    def write_facts(self, raws: list[bytes]) -> None:
+        """Add signed facts, in batches named by their hash."""
+        batch: list[bytes] = []
+        for raw in [*raws, b""]:
+            if batch and (not raw or sum(map(len, batch)) + len(raw) > FACTS_BATCH_BYTES):
+                data = cbor.encode(batch)
+                digest = hashlib.sha256(data).hexdigest()[:16].upper()
+                files.write_durably(self.root / "FACTS" / f"{digest}.CBR", data)
+                batch = []
+            if raw:
+                batch.append(raw)
+
+    def ready(self) -> list[EntryId]:
+        """Return the entries that are whole on the stick, by their markers."""
+        found = []
+        for path in (self.root / "READY").glob("*"):
+            if len(path.name) == 64:
+                try:
+                    found.append(EntryId(bytes.fromhex(path.name)))
+                except ValueError:
+                    continue
+        return sorted(found)
+
+    def mark_ready(self, entry: EntryId) -> None:
+        """Say that every blob of an entry is on the stick and flushed."""
+        files.write_durably(self.root / "READY" / entry.hex().upper(), b"whole\r\n")
+
+    def path_of(self, blob: BlobId) -> Path:
+        """Return where a blob lies on the stick."""
+        name = blob.hex().upper()
+        return self.root / "BLOBS" / name[:2] / name
+
+    def has(self, blob: BlobId, size: int) -> bool:
+        """Say whether a blob of that size lies there."""
+        try:
+            return self.path_of(blob).stat().st_size == size
+        except OSError:
+            return False
+
+    def put(self, blob: BlobId, data: bytes) -> None:
+        """Write a blob, flushed on return."""
+        path = self.path_of(blob)
+        files.make_dirs(path.parent)
+        files.write_durably(path, data)
+
+    def remove(self, entry: EntryId, blobs: list[BlobId]) -> None:
+        """Take an entry off the stick: its marker first, then its blobs."""
+        files.remove(self.root / "READY" / entry.hex().upper())
+        for blob in blobs:
+            files.remove(self.path_of(blob))
+
+
+def export_to(
+    node: Node, folder: Path, *, name: str = "", progress: Progress = lambda _done, _of: None
+) -> Exported:
+    """Bring a stick up to date: its news in, then this node's facts and undelivered entries out.
+
+    Raises:
+        Refused: there is no such folder.
+    """
+    stick = Stick(folder, node.membership.genesis.mesh_id)
+    label = stick.make(name)
+    aboard_facts = set(stick.facts())
+    taken = _take_facts(node, aboard_facts)
+    removed = _remove_ended(node, stick)
+    mine = node.facts.ask(
+        lambda ledger: [fact.raw for kind in FactClass for fact in ledger.facts(kind).values()]
+    )
+    fresh = [raw for raw in mine if raw not in aboard_facts]
+    stick.write_facts(fresh)
+    due = _due(node)
+    aboard = left_out = 0
+    for done, entry in enumerate(due):
+        progress(done, len(due))
+        try:
+            _write_entry(node, stick, entry)
+            aboard += 1
+        except DiskFull:
+            left_out += 1
+    progress(len(due), len(due))
+    log.info("stick written entries=%d total=%d", aboard, len(due))
+    return Exported(label, len(due), aboard, left_out, len(fresh), taken, removed)
+
+
+def import_from(
+    node: Node, exchange: Exchange, folder: Path, *, progress: Progress = lambda _done, _of: None
+) -> Imported:
+    """Take in what a stick carries: facts, then every whole entry that this node wants, each blob hashed.
+
+    Raises:
+        Refused: there is no stick of this mesh in that folder.
+    """
+    stick = Stick(folder, node.membership.genesis.mesh_id)
+    label = stick.name()
+    if not label:
+        raise Refused("no-such-stick", "There is nothing of this mesh in that folder.")
+    facts = _take_facts(node, set(stick.facts()))
+    ready = stick.ready()
+    entries = known = refused = damaged = 0
+    for done, entry in enumerate(ready):
+        progress(done, len(ready))
+        if exchange.lack(entry) is None:
+            held = node.queue.get(entry)
+            known += held is not None and held.complete
+            refused += held is None or not held.complete
+            continue
+        bad = _read_entry(node, stick, entry)
+        damaged += bad
+        entries += bad == 0 and node.holdings.check_complete(entry)
+    progress(len(ready), len(ready))
+    log.info("stick read entries=%d total=%d", entries, len(ready))
+    return Imported(label, facts, entries, known, refused, damaged)
+
+
+def _take_facts(node: Node, raws: set[bytes]) -> int:
+    if not raws:
+        return 0
+    answers = node.facts.add_many(sorted(raws))
+    return sum(answer.outcome is Outcome.ADMITTED for answer in answers)
+
+
+def _due(node: Node) -> list[EntryId]:
+    """Return the entries that are whole here and not delivered, in the order in which they should travel."""
+    wanted = []
+    for held in node.queue.all():
+        view = node.holdings.view(held.entry)
+        if held.complete and not held.erasing and is_on_its_way(view):
+            wanted.append(Exchange.wanted(held, view, view.announced.size if view.announced else 0))
+    return [one.entry for one in in_order(wanted)]
+
+
+def _write_entry(node: Node, stick: Stick, entry: EntryId) -> None:
+    """Copy what is missing of an entry, its manifest last but for the marker.
+
+    Raises:
+        DiskFull: the stick is full; without its marker nobody takes the entry for whole.
+    """
+    for blob, size in reversed(node.queue.blobs(entry)):
+        if not stick.has(blob, size):
+            stick.put(blob, node.blobs.get(blob))
+    stick.mark_ready(entry)
+
+
+def _read_entry(node: Node, stick: Stick, entry: EntryId) -> int:
+    """Copy an entry from a stick as far as its blobs are what their names say; return how many are not."""
+    damaged = 0
+    try:
+        if not node.holdings.has_manifest(entry):
+            node.holdings.take_manifest(entry, stick.path_of(BlobId(entry)).read_bytes())
+    except (OSError, BadManifest, BadBlob):
+        return 1
+    for blob, _ in node.holdings.missing(entry):
+        try:
+            node.blobs.put_verified(blob, stick.path_of(blob).read_bytes())
+        except (OSError, BadBlob):
+            log.warning("damaged on the stick blob=%s", short(blob))
+            damaged += 1
+    return damaged
+
+
+def _remove_ended(node: Node, stick: Stick) -> int:
+    """Take entries off the stick that have ended; return how many."""
+    removed = 0
+    for entry in stick.ready():
+        view = node.holdings.view(entry)
+        if view.tombstone is None or view.frozen:
+            continue
+        try:
+            data = stick.path_of(BlobId(entry)).read_bytes()
+            blobs = [BlobId(entry), *(blob for blob, _ in parse_manifest(data).blobs)]
+        except (OSError, BadManifest):
+            blobs = [BlobId(entry)]
+        stick.remove(entry, blobs)
+        removed += 1
+    return removed
