@@ -58,6 +58,8 @@ class LyingPacs:
         page: what a query answers at most; the offset is ignored if it is negative.
         delay_s: between one kilobyte of a read-back answer and the next.
         query_status: answer queries with it.
+        redirect_to: answers of status 302 and 307 lead there.
+        asked: how many requests came, of any kind.
         largest: requests above it are answered with 413.
     """
 
@@ -73,6 +75,8 @@ class LyingPacs:
         self.page = 100
         self.delay_s = 0.0
         self.query_status = 200
+        self.redirect_to = ""
+        self.asked = 0
         self.read_status = 200
         self.largest: int | None = None
         self.url = ""
@@ -185,6 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         state = self.state
+        state.asked += 1
         behaviour: Behaviour = state.posts.pop(0) if state.posts else honest
         length = int(self.headers["Content-Length"])
         if isinstance(behaviour, Hangup):
@@ -222,6 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         state = self.state
+        state.asked += 1
         path, _, query = self.path.partition("?")
         names = path.removeprefix("/dicom-web/").split("/")
         if names[-1] == "instances":
@@ -273,6 +279,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, answer: Answer) -> None:
         self.send_response(answer.status)
+        if answer.status in (302, 307):
+            self.send_header("Location", self.state.redirect_to)
         for name, value in answer.headers.items():
             self.send_header(name, value)
         if answer.status != 204:
