@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.nodes import RealNode
+from support.forkserver import ForkServer
+from support.nodes import RealNode, fork_server
 from support.orthanc import running_orthanc
 from support.servers import serve
 
@@ -28,12 +29,19 @@ def pacs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield orthanc.dicomweb
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """Starts processes cheaply."""
+    with fork_server() as server:
+        yield server
+
+
 @pytest.fixture
-def three(tmp_path: Path) -> Iterator[tuple[RealNode, RealNode, RealNode]]:
+def three(tmp_path: Path, forks: ForkServer) -> Iterator[tuple[RealNode, RealNode, RealNode]]:
     """Clinic, courier and cloud, not made yet; their processes do not outlive the test."""
     with (
-        RealNode(tmp_path / "clinic") as clinic,
-        RealNode(tmp_path / "courier") as courier,
-        RealNode(tmp_path / "cloud") as cloud,
+        RealNode(tmp_path / "clinic", forks=forks) as clinic,
+        RealNode(tmp_path / "courier", forks=forks) as courier,
+        RealNode(tmp_path / "cloud", forks=forks) as cloud,
     ):
         yield clinic, courier, cloud

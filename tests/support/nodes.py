@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from nacl import utils
+from support.forkserver import Forked, ForkServer
 
 from node import founding, operator
 from node.cli.mesh import PRESETS
@@ -72,6 +73,16 @@ def free_port() -> int:
             if port not in _GIVEN_OUT:
                 _GIVEN_OUT.add(port)
                 return port
+
+
+@contextlib.contextmanager
+def fork_server() -> Iterator[ForkServer]:
+    """Give a fork server for `RealNode`."""
+    server = ForkServer()
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
@@ -245,9 +256,18 @@ class _Node:
 
 
 class RealNode(_Node):
-    """A node as people run it: a process of its own, which does not outlive the `with` block."""
+    """A node as people run it: a process of its own, which does not outlive the `with` block.
 
-    _process: "subprocess.Popen[bytes] | None" = None
+    With `forks` it is forked from a process that has everything imported, which costs a tenth.
+    """
+
+    _process: "subprocess.Popen[bytes] | Forked | None" = None
+
+    def __init__(
+        self, folder: Path, label: str | None = None, forks: ForkServer | None = None, **settings: Any
+    ) -> None:
+        super().__init__(folder, label, **settings)
+        self._forks = forks
 
     def __enter__(self) -> "RealNode":
         return self
@@ -264,12 +284,17 @@ class RealNode(_Node):
         """Start the process with these peers in reach, and wait until it answers."""
         assert self._process is None, "it is running"
         operator.remove(self.home.run)  # what a killed process left behind
-        words = [sys.executable, "-m", "node", "run", "--data", str(self.folder)]
+        words = ["run", "--data", str(self.folder)]
         for peer in peers:
             words += ["--peer", peer if isinstance(peer, str) else peer.mesh_address]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("CLINICMESH_")}
-        with self.out.open("ab") as out:
-            self._process = subprocess.Popen(words, stdout=out, stderr=out, env=environment)
+        if self._forks is not None:
+            self._process = self._forks.start(words, self.out)
+        else:
+            environment = {k: v for k, v in os.environ.items() if not k.startswith("CLINICMESH_")}
+            with self.out.open("ab") as out:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "node", *words], stdout=out, stderr=out, env=environment
+                )
         if wait:
             self.wait(self.answers, "to start", _START_S)
 

@@ -1,0 +1,120 @@
+"""Studies that travel on a USB stick: out, in, and the receipts home."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.archives import read_back, real_cd, uids_of
+from support.nodes import LocalNode, Refusal
+from support.traces import found_in, markers
+
+CD = real_cd()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[LocalNode, LocalNode]]:
+    """A clinic and a cloud node that never meet on a network."""
+    with LocalNode(tmp_path / "cloud") as cloud, LocalNode(tmp_path / "clinic") as clinic:
+        cloud.init()
+        cloud.start()
+        cloud.admit(clinic, "clinic")
+        clinic.start()
+        yield clinic, cloud
+
+
+def export(node: LocalNode, stick: Path) -> dict[str, int]:
+    return dict(node.ask("POST", "/api/v1/admin/stick/export", {"folder": str(stick), "name": "blue"}))
+
+
+def take_in(node: LocalNode, stick: Path) -> dict[str, int]:
+    return dict(node.ask("POST", "/api/v1/admin/stick/import", {"folder": str(stick)}))
+
+
+def test_a_study_goes_to_the_pacs_by_stick_and_the_proof_comes_home(
+    two: tuple[LocalNode, LocalNode], tmp_path: Path, sandbox: str
+) -> None:
+    """A clinic that no courier visits: the stick in somebody's pocket is enough, in both directions."""
+    clinic, cloud = two
+    cloud.add_pacs(sandbox)
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    entries = clinic.submit(CD)
+
+    written = export(clinic, stick)
+    read = take_in(cloud, stick)
+
+    assert (written["aboard"], written["due"]) == (len(entries), len(entries))
+    assert read["entries"] == len(entries)
+    assert found_in((path for path in stick.rglob("*") if path.is_file()), markers(CD.values(), "")) == []
+    cloud.wait(lambda: all(cloud.state(entry) == "delivered" for entry in entries), "the PACS's proof", 60)
+    assert read_back(sandbox, uids_of(CD)) == len(CD)
+
+    emptied = export(cloud, stick)
+    home = take_in(clinic, stick)
+
+    assert emptied["removed"] == len(entries)
+    assert list(stick.rglob("READY/*")) == []
+    assert home["facts"] > 0
+    clinic.wait(lambda: clinic.blobs() == [], "the clinic to erase")
+
+
+def test_a_stick_pulled_out_at_any_moment_harms_nothing(
+    two: tuple[LocalNode, LocalNode], tmp_path: Path
+) -> None:
+    """Whatever part of an export reached the stick, an import takes whole studies or none."""
+    clinic, cloud = two
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    entries = clinic.submit(CD)
+    export(clinic, whole)
+    in_order = sorted(
+        (path for path in whole.rglob("*") if path.is_file()), key=lambda p: p.stat().st_mtime_ns
+    )
+
+    for cut in range(3, len(in_order), 4):
+        part = tmp_path / f"cut{cut}"
+        for path in in_order[:cut]:
+            copy = part / path.relative_to(whole)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+        torn = part / in_order[cut].relative_to(whole)
+        torn.parent.mkdir(parents=True, exist_ok=True)
+        torn.write_bytes(in_order[cut].read_bytes()[:-7])
+        said = take_in(cloud, part)
+        assert said["damaged"] == 0 or torn.parent.name != "READY"
+
+    assert take_in(cloud, whole)["damaged"] == 0
+    assert all("cloud" in cloud.story(entry)["holders"] for entry in entries)
+
+
+def test_a_damaged_blob_on_a_stick_is_noticed_and_comes_again(
+    two: tuple[LocalNode, LocalNode], tmp_path: Path
+) -> None:
+    """Cheap sticks lie. What does not hash to its name is not taken in, and the clinic still has it."""
+    clinic, cloud = two
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    entries = clinic.submit(CD)
+    export(clinic, stick)
+    blobs = [path for path in stick.rglob("BLOBS/*/*") if path.name.lower() not in entries]
+    blobs[0].write_bytes(b"\0" + blobs[0].read_bytes()[1:])
+
+    damaged = take_in(cloud, stick)
+    blobs[0].unlink()
+    export(clinic, stick)
+    repaired = take_in(cloud, stick)
+
+    assert (damaged["damaged"], damaged["entries"]) == (1, len(entries) - 1)
+    assert repaired["entries"] == 1
+
+
+def test_a_folder_that_is_no_stick_of_this_mesh_is_refused(
+    two: tuple[LocalNode, LocalNode], tmp_path: Path
+) -> None:
+    """The wrong folder was named: say so, and change nothing."""
+    clinic, _ = two
+    with pytest.raises(Refusal, match="no-such-stick"):
+        take_in(clinic, tmp_path)
+    with pytest.raises(Refusal, match="no-such-folder"):
+        export(clinic, tmp_path / "nowhere")
