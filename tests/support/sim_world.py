@@ -65,6 +65,7 @@ class World:
         self.tombstones: dict[Node, set[FactId]] = {}
         self.judged: set[FactId] = set()
         self.deceived: set[Patient] = set()
+        self.revocation: bytes | None = None
         self.honest: list[bytes] = []  # what a stolen node said before, not vouched for yet
         self.log: deque[str] = deque(maxlen=25)
         self.steps = 0
@@ -117,6 +118,7 @@ class World:
         """Let some time pass and one thing happen, which may break off anywhere; then check."""
         self.steps += 1
         self._tick(self.random.randint(1, 60) * 60_000)
+        self._insist()
         action = self.random.choices(list(self.chances), list(self.chances.values()))[0]
         self.fuses.power = self.random.randint(0, 25) if self.random.random() < 0.12 else None
         self.fuses.line = self.random.randint(0, 12) if self.random.random() < 0.2 else None
@@ -299,13 +301,20 @@ class World:
             f.raw for f in laptop.ledger.facts(FactClass.PERMANENT).values() if f.header.author == laptop.id
         ]
         laptop.stolen = True
+        self.revocation = self.mesh.revoke("root", "laptop")
         for row in list(laptop.rows.values()):
             if is_on_its_way(laptop.ledger.entry(row.entry)):
                 body = Tombstone("delivered", "pacs", "read-back", 1, 1, digest("lie"), 1, laptop.id)
                 laptop.take([laptop.sign(body, row.entry)], follow=False)
-        cloud.take([self.mesh.revoke("root", "laptop")])
+        self._insist()
         if self.random.random() < 0.5:
             self._vouch()
+
+    def _insist(self) -> None:
+        """Whoever revoked the stolen node sees to it that the cloud node knows it, whatever it lost."""
+        cloud = self.node("cloud")
+        if self.revocation and cloud.up and not cloud.ledger.membership.is_revoked(self.node("laptop").id):
+            cloud.take([self.revocation])
 
     def _vouch(self) -> None:
         """A person looked into the PACS, and clears what the stolen node did before."""
@@ -432,6 +441,7 @@ class World:
                         pass
                     self.rules.recheck(node, self.pacs, {e: p.name for e, p in self.patient_of.items()})
                 self.rules.sweep(node)
+            self._insist()
             self._vouch()
             for one, two in combinations(self.running, 2):
                 meet(one, two)
