@@ -6,7 +6,7 @@ import sys
 import typer
 
 from node import reconcile_stdio
-from node.cli import demo, devices, mesh, studies
+from node.cli import demo, devices, mesh, sticks, studies
 
 _HELP = """Bring medical images from clinics without internet into the hospital's PACS, and lose nothing.
 
@@ -22,6 +22,7 @@ app.command()(mesh.join)
 app.command()(mesh.run)
 app.add_typer(devices.device, name="device")
 app.add_typer(devices.pacs, name="pacs")
+app.add_typer(sticks.stick, name="stick")
 app.command()(studies.submit)
 app.command()(studies.studies)
 app.command()(studies.status)

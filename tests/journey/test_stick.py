@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.archives import read_back, real_cd, uids_of
+from support.archives import by_uid, read_back, real_cd
 from support.nodes import LocalNode, Refusal
 from support.traces import found_in, markers
 
@@ -48,7 +48,7 @@ def test_a_study_goes_to_the_pacs_by_stick_and_the_proof_comes_home(
     assert read["entries"] == len(entries)
     assert found_in((path for path in stick.rglob("*") if path.is_file()), markers(CD.values(), "")) == []
     cloud.wait(lambda: all(cloud.state(entry) == "delivered" for entry in entries), "the PACS's proof", 60)
-    assert read_back(sandbox, uids_of(CD)) == len(CD)
+    assert read_back(sandbox, CD.values()) == by_uid(CD.values())
 
     emptied = export(cloud, stick)
     home = take_in(clinic, stick)
