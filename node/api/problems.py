@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from node.errors import NodeError, Refused
+from node.errors import NodeError, Refused, WrongOffset
 from sync.errors import PeerError, SyncError
 
 log = logging.getLogger("node.api")
@@ -100,7 +100,12 @@ def status_of(error: NodeError | SyncError) -> int:
 
 
 def problem(
-    code: str, detail: str, *, status: int | None = None, headers: Mapping[str, str] | None = None
+    code: str,
+    detail: str,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
     """Make the answer for an error.
 
@@ -109,11 +114,12 @@ def problem(
         detail: a sentence for people, without patient data.
         status: the HTTP status; the table's when it is not given, else 400.
         headers: more headers.
+        more: more members of the problem.
     """
     status = STATUS.get(code, 400) if status is None else status
     body = {"type": "about:blank", "title": _title(status), "status": status, "code": code, "detail": detail}
     return JSONResponse(
-        body,
+        {**body, **(more or {})},
         status_code=status,
         media_type="application/problem+json",
         headers={"Cache-Control": "no-store", **_challenge(code, status), **(headers or {})},
@@ -125,7 +131,8 @@ def problem_of(error: NodeError | SyncError) -> Response:
     status = status_of(error)
     retry = isinstance(error, NodeError) and error.retry
     headers = {"Retry-After": _RETRY_AFTER_S} if retry else {}
-    return problem(error.code, str(error) or _first_line(error), status=status, headers=headers)
+    more = {"offset": error.offset} if isinstance(error, WrongOffset) else {}
+    return problem(error.code, str(error) or _first_line(error), status=status, headers=headers, more=more)
 
 
 def install(app: FastAPI) -> None:

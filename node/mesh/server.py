@@ -137,7 +137,7 @@ def router(exchange: Exchange, news: News, *, met: Callable[[NodeId], None]) -> 
                     raise Refused("too-large", "more than the blob's size")
         except ClientDisconnect:
             await run_in_threadpool(exchange.keep_part, blob, offset, bytes(received), total)
-            raise
+            return Response(status_code=408)  # nobody reads it
         whole = await run_in_threadpool(exchange.put_blob, blob, offset, bytes(received), total)
         if whole:
             await run_in_threadpool(exchange.after_blob, blob)
