@@ -195,7 +195,7 @@ class Service:
         """
         keep_large_buffers()
         adopt_strays(self._node)
-        self._node.holdings.catch_up()
+        self._node.holdings.settle()
         for address in self._node.settings.peers:
             self._node.notes.add_peer(address)
         addresses = self._serve()
@@ -299,6 +299,7 @@ class Service:
 
     def _sweep_and_report(self) -> None:
         node = self._node
+        node.holdings.settle()
         sweep(node.holdings, node.notes, node.settings, node.clock)
         report(node.holdings, node.notes, node.clock, version=node.version)
 

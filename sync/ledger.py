@@ -215,6 +215,10 @@ class Ledger:
             self._snapshots[fact_class] = snapshot
         return snapshot
 
+    def note_newest(self, author: NodeId, timestamp: int) -> None:
+        """Remember that an author has used a timestamp, though its fact is no longer here."""
+        self._newest[author] = max(self._newest.get(author, 0), timestamp)
+
     def newest_of(self, author: NodeId) -> int:
         """Return the greatest timestamp ever seen of an author, 0 if none; void facts count."""
         return self._newest.get(author, 0)
@@ -250,6 +254,11 @@ class Ledger:
         for entry in list(self._by_entry):
             if self._by_entry[entry]:
                 yield self.entry(entry)
+
+    def entries_alive(self) -> set[EntryId]:
+        """Return the entries that a live fact is about: those that have not ended."""
+        live = self._facts[FactClass.LIVE].values()
+        return {fact.header.entry for fact in live if fact.header.entry is not None}
 
     def devices(self) -> dict[bytes, Device]:
         """Return the devices that may log in, by device id. One revocation ends a device for ever."""

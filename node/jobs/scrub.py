@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 class Scrubber:
-    """Goes round all entries that are whole here; `scrub_next` takes the next one."""
+    """Goes round all entries of which anything is here; `scrub_next` takes the next one."""
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
@@ -17,10 +17,10 @@ class Scrubber:
 
     def scrub_next(self) -> bool:
         """Verify one entry; say whether it was sound. Custody of a damaged one is taken back."""
-        whole = sorted(one.entry for one in self._holdings.queue.all() if one.complete and not one.erasing)
-        if not whole:
+        here = sorted(one.entry for one in self._holdings.queue.all() if not one.erasing)
+        if not here:
             return True
-        self._last = next((entry for entry in whole if entry > self._last), whole[0])
+        self._last = next((entry for entry in here if entry > self._last), here[0])
         sound = self._holdings.verify(self._last)
         if not sound:
             log.warning("damage found entry=%s", short(self._last))

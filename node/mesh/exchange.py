@@ -164,7 +164,8 @@ class Exchange:
             return None
         return Lack(False, tuple((blob, min(partial(blob), size)) for blob, size in missing))
 
-    def wanted(self, held: QueueEntry, view: EntryView, missing: int) -> Wanted:
+    @staticmethod
+    def wanted(held: QueueEntry, view: EntryView, missing: int) -> Wanted:
         """Say how much an entry is wanted, as `sync.plan` weighs it."""
         return Wanted(
             entry=held.entry,

@@ -16,7 +16,7 @@ from sqlmodel import Session, col, delete, select
 
 from node.clock import Clock
 from node.store.database import Database
-from node.store.tables import FactRow
+from node.store.tables import FactRow, NoteRow
 from sync import facts
 from sync.bodies import Body
 from sync.facts import Fact, FactClass
@@ -26,6 +26,7 @@ from sync.ledger import Added, Ledger, Outcome
 from sync.membership import MEMBERSHIP_KINDS
 
 log = logging.getLogger(__name__)
+_OWN_NEWEST = "own_newest_timestamp"
 _Answer = TypeVar("_Answer")
 Listener = Callable[[tuple[Fact, ...], tuple[EntryId, ...]], None]
 
@@ -65,6 +66,7 @@ class Writing:
         newest = ledger.newest_of(NodeId(bytes(key.verify_key)))
         timestamp = next_timestamp(self._log.clock.now_ms(), HlcMs(newest) if newest else None)
         raw = facts.sign(body, key=key, mesh=ledger.mesh, timestamp=timestamp, entry=entry)
+        self.session.merge(NoteRow(name=_OWN_NEWEST, value=timestamp.to_bytes(8)))
         self.add(raw)
         return facts.parse(raw, mesh=ledger.mesh, verified_before=True)
 
@@ -144,6 +146,9 @@ class FactLog:
     def _load(self) -> Ledger:
         ledger = Ledger(self._mesh, self._roots)
         with self.database.read() as session:
+            newest = session.get(NoteRow, _OWN_NEWEST)
+            if newest is not None:  # the fact itself may be void and gone by now
+                ledger.note_newest(self.node_id, int.from_bytes(newest.value))
             for membership in (True, False):
                 query = select(FactRow.raw).where(FactRow.membership == membership)
                 for raw in session.exec(query):

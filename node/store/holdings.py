@@ -24,6 +24,7 @@ from sync.facts import Fact
 from sync.ids import BlobId, EntryId, short
 from sync.lifecycle import ENDED, EntryState
 from sync.manifest import entry_id, parse_manifest
+from sync.membership import MEMBERSHIP_KINDS
 
 log = logging.getLogger(__name__)
 _FEW = 50  # entries; beyond it all rows are read at once
@@ -43,8 +44,11 @@ class Holdings:
     # -- in step with the facts -----------------------------------------------------------------
 
     def catch_up(self) -> None:
-        """Bring the queue in step with all facts; called once at the start."""
-        self._note(self.facts.ask(lambda ledger: list(ledger.entries())))
+        """Bring the queue in step with all facts; entries that ended elsewhere long ago are left out."""
+        rows = {held.entry for held in self.queue.all()}
+        self._note(
+            self.facts.ask(lambda ledger: [ledger.entry(one) for one in rows | ledger.entries_alive()])
+        )
 
     def view(self, entry: EntryId) -> EntryView:
         """Return what the facts say of an entry."""
@@ -56,8 +60,7 @@ class Holdings:
 
     def _follow(self, admitted: tuple[Fact, ...], revived: tuple[EntryId, ...]) -> None:
         entries = {f.header.entry for f in admitted if f.header.entry is not None} | set(revived)
-        membership_changed = any(f.header.entry is None for f in admitted)
-        if membership_changed:
+        if any(f.header.kind in MEMBERSHIP_KINDS for f in admitted):
             self.catch_up()
         else:
             self._note([self.view(entry) for entry in entries])
@@ -74,8 +77,8 @@ class Holdings:
         ended = view.state in ENDED
         if held is None or held.erased:
             if view.study is not None and not ended:
-                self.queue.note(view.entry, study=view.study.raw, seen_ms=self._clock.carried_ms())
-                if held is not None and held.origin:
+                now = self._clock.carried_ms()
+                if self.queue.note(view.entry, study=view.study.raw, seen_ms=now):
                     self.take_back(view.entry)  # it was erased here before its tombstone lost its standing
         elif ended and held.ended_ms is None:
             self.queue.set_ended(view.entry, at_ms=self._clock.carried_ms())
@@ -91,6 +94,29 @@ class Holdings:
             self.facts.add_many([held.study])
             self.check_complete(entry)
             log.warning("entry revived entry=%s", short(entry))
+
+    def settle(self) -> None:
+        """Make what this node says agree with what it has, whatever a crash, a backup or a clone left.
+
+        An entry whose blobs are here, and which has neither an end nor a study fact any more, is
+        announced again; custody that is not true is taken back; a whole entry of which nobody was told
+        is told of. Called at the start and with every sweep.
+        """
+        self.catch_up()
+        me = self.facts.node_id
+        here = {held.entry: held for held in self.queue.all()}
+        for entry in self.facts.ask(lambda ledger: ledger.entries_alive()):
+            held = here.get(entry)
+            if me in self.view(entry).holders and (held is None or not held.complete):
+                self.take_back(entry)
+        for held in here.values():
+            if held.erasing or held.ended_ms is not None:
+                continue
+            view = self.view(held.entry)
+            if view.study is None and view.tombstone is None and self.has_manifest(held.entry):
+                self._announce_again(held.entry)
+            elif not held.complete or not (held.origin or me in view.holders):
+                self.check_complete(held.entry)
 
     # -- taking in ------------------------------------------------------------------------------
 
@@ -164,11 +190,20 @@ class Holdings:
             self.take_back(entry)
 
     def verify(self, entry: EntryId) -> bool:
-        """Read an entry's blobs again and compare their hashes; take custody back if one is bad."""
+        """Read an entry's blobs again and compare their hashes; take custody back if one is bad.
+
+        Of an entry that is still coming in, what is here is read.
+        """
+        held = self.queue.get(entry)
+        whole = held is not None and held.complete
         for blob, _ in self.queue.blobs(entry):
             try:
                 self.blobs.get(blob)
-            except (BlobMissing, StoreDamaged):
+            except BlobMissing:
+                if whole:
+                    self.lost(blob)
+                    return False
+            except StoreDamaged:
                 self.lost(blob)
                 return False
         return True

@@ -51,24 +51,26 @@ class Queue:
 
     def add(
         self, session: Session, entry: EntryId, *, study: bytes, seen_ms: int, origin: bool = False
-    ) -> None:
+    ) -> bool:
         """Note an announced entry within a transaction; one that is known stays as it is.
 
         One that was erased here and is announced again, since its tombstone lost its standing, starts anew.
+        Returns whether such a one had been this node's own, which it no longer holds.
         """
         row = session.get(EntryRow, entry)
         if row is not None and not row.erased:
-            return
+            return False
+        lost = row is not None and row.origin
         if row is not None:
-            origin = origin or row.origin
             session.delete(row)
             session.flush()
-        session.add(EntryRow(id=entry, study=study, origin=origin, seen_ms=seen_ms))
+        session.add(EntryRow(id=entry, study=study, origin=origin or lost, seen_ms=seen_ms))
+        return lost
 
-    def note(self, entry: EntryId, *, study: bytes, seen_ms: int) -> None:
-        """Note an announced entry durably."""
+    def note(self, entry: EntryId, *, study: bytes, seen_ms: int) -> bool:
+        """Note an announced entry durably; see `add`."""
         with self._database.write() as session:
-            self.add(session, entry, study=study, seen_ms=seen_ms)
+            return self.add(session, entry, study=study, seen_ms=seen_ms)
 
     def get(self, entry: EntryId) -> QueueEntry | None:
         """Return an entry."""
