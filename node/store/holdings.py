@@ -106,9 +106,10 @@ class Holdings:
         me = self.facts.node_id
         here = {held.entry: held for held in self.queue.all()}
         for entry in self.facts.ask(lambda ledger: ledger.entries_alive()):
-            held = here.get(entry)
-            if me in self.view(entry).holders and (held is None or not held.complete):
-                self.take_back(entry)
+            if me in self.view(entry).holders:
+                held = self.queue.get(entry)  # asked after the view: an entry may become whole meanwhile
+                if held is None or not held.complete:
+                    self.take_back(entry)
         for held in here.values():
             if held.erasing or held.ended_ms is not None:
                 continue
