@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 
-from support.killing import Killing, check, counting_pacs, noisy_study, settle
-from support.nodes import RealNode, fork_server
+from support.killing import Killing, check, counting_pacs, noisy_study, settle  # noqa: E402
+from support.nodes import RealNode, fork_server  # noqa: E402
 
 _EACH_ROUND = 11
 
@@ -34,14 +34,13 @@ def main() -> None:
         kills += killing.kills
         struck += killing.struck
         number += 1
-        print(
-            f"{kills.total():5} kills, {time.monotonic() - started:6.0f} s, round {number} held: {dict(struck)}"
-        )
+        seconds = time.monotonic() - started
+        print(f"{kills.total():5} kills, {seconds:6.0f} s, round {number} held: {dict(struck)}", flush=True)
 
 
 def one_round(folder: Path, seed: int) -> Killing:
     """Bring eight studies through a mesh of three whose nodes are killed all the time."""
-    studies = [noisy_study(seed * 1000 + n, 40, 50_000) for n in range(7)] + [noisy_study(seed, 80, 150_000)]
+    studies = [noisy_study(seed * 1000 + n, 40, 50_000) for n in range(7)] + [noisy_study(seed, 220, 40_000)]
     with (
         fork_server() as forks,
         counting_pacs(folder / "pacs") as pacs,

@@ -20,6 +20,16 @@ from support.slices import made_slice
 
 from node import sandbox_pacs
 
+_PACS_TAKES_S = 0.01
+_SHORT = {
+    "incoming": "SELECT count(*) FROM entry WHERE NOT complete AND ended_ms IS NULL AND NOT erased",
+    "held": "SELECT count(*) FROM entry WHERE complete AND ended_ms IS NULL",
+    "delivering": "SELECT count(*) FROM proof",
+    "ended": "SELECT count(*) FROM entry WHERE ended_ms IS NOT NULL AND NOT erased",
+    "erasing": "SELECT count(*) FROM entry WHERE erasing AND NOT erased",
+}
+_MOMENTS = ("any", *_SHORT)
+
 
 @dataclass
 class CountingPacs:
@@ -31,11 +41,12 @@ class CountingPacs:
 
 @contextmanager
 def counting_pacs(folder: Path) -> Iterator[CountingPacs]:
-    """Serve a sandbox PACS that counts."""
+    """Serve a sandbox PACS that counts, and takes its time as a real one does."""
     arrived: Counter[str] = Counter()
     honest = sandbox_pacs.SandboxArchive.take
 
     def take(archive: sandbox_pacs.SandboxArchive, part: Path, study: str | None) -> object:
+        time.sleep(_PACS_TAKES_S)
         kept, reason = honest(archive, part, study)
         if kept is not None:
             arrived[kept.uid] += 1
@@ -75,7 +86,7 @@ class Killing:
 
         Returns the entries. All nodes run when it is done.
         """
-        with ThreadPoolExecutor(len(self._nodes) + 3) as pool:
+        with ThreadPoolExecutor(len(self._nodes) + len(studies)) as pool:
             uploads = [pool.submit(self._hand_in, study, n * apart_s) for n, study in enumerate(studies)]
             killers = [pool.submit(self._kill, node, kills_each) for node in self._nodes]
             for killer in killers:
@@ -89,29 +100,36 @@ class Killing:
     def _kill(self, node: RealNode, times: int) -> None:
         dice = random.Random(f"{self._seed} {node.label}")
         for _ in range(times):
-            time.sleep(dice.choice((0.02, 0.3, 1.0, 2.0)) * dice.random() + 0.2)
+            time.sleep(0.2 + dice.random())
+            _wait_for_moment(node, dice.choice(_MOMENTS), dice.choice((0.5, 1.0, 2.0)) * dice.random())
             node.kill()
             self.kills[node.label] += 1
             self.struck.update(_under_way(node))
             node.start(self._reach[node.label])
 
 
+def _wait_for_moment(node: RealNode, moment: str, seconds: float) -> None:
+    """Wait until the node is at something short, or for so long at most."""
+    deadline = time.monotonic() + seconds
+    with closing(_rows(node)) as rows:
+        while time.monotonic() < deadline and moment not in _told(rows):
+            time.sleep(0.003)
+
+
 def _under_way(node: RealNode) -> Iterator[str]:
     """Tell what a killed node was at, as far as its disk shows it."""
     if any(path.is_file() for path in node.home.spool.rglob("*")):
         yield "uploads"
-    with closing(sqlite3.connect(f"file:{node.home.database}?mode=ro", uri=True)) as rows:
-        entry = "SELECT count(*) FROM entry WHERE "
-        told = {
-            "incoming": f"{entry} NOT complete AND ended_ms IS NULL",
-            "held": f"{entry} complete AND ended_ms IS NULL",
-            "delivering": "SELECT count(*) FROM proof",
-            "ended": f"{entry} ended_ms IS NOT NULL AND NOT erased",
-            "erasing": f"{entry} erasing AND NOT erased",
-        }
-        for name, question in told.items():
-            if rows.execute(question).fetchone()[0]:
-                yield name
+    with closing(_rows(node)) as rows:
+        yield from _told(rows)
+
+
+def _rows(node: RealNode) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{node.home.database}?mode=ro", uri=True)
+
+
+def _told(rows: sqlite3.Connection) -> set[str]:
+    return {name for name, question in _SHORT.items() if rows.execute(question).fetchone()[0]}
 
 
 def settle(nodes: Sequence[RealNode], entries: Sequence[str], seconds: float) -> None:
