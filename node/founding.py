@@ -1,7 +1,8 @@
-"""Making a mesh and joining one: what `init` and `join` write into a data folder.
+"""Making a mesh and joining one: what `init`, `join` and `restore-admin` write into a data folder.
 
-Called by the command line while no node runs on the folder. After either, the folder holds keys,
-certificates, the genesis and the facts that make this node a member; `run` needs nothing else.
+Called by the command line while no node runs on the folder. After each, the folder holds keys,
+certificates, the genesis and the facts that make this node a member; `run` needs nothing else. Joining
+by files takes two steps, with `joining.cbor` between them.
 """
 
 from collections.abc import Sequence
@@ -9,19 +10,22 @@ from collections.abc import Sequence
 from node import webcert
 from node.addresses import own_addresses
 from node.clock import Clock
-from node.errors import BadSettings
+from node.errors import BadSettings, Refused
 from node.home import Home, Membership
 from node.keys import Keystore, Random
 from node.mesh import joining, tls
+from node.mesh.enrolment import InvitationFile, Pending
 from node.recovery import RecoverySheet
+from node.store import files
 from node.store.database import Database
 from node.store.factlog import FactLog
 from node.store.notes import Notes
-from sync import facts
 from sync.bodies import Member, Role, consent_message
 from sync.genesis import Genesis, Mode
 from sync.hlc import next_timestamp
-from sync.ids import MeshId, NodeId
+from sync.ids import HlcMs, MeshId, NodeId
+
+_PENDING = "joining.cbor"
 
 
 def found(
@@ -34,39 +38,105 @@ def found(
     passphrase: str | None,
     clock: Clock,
     random: Random,
+    sheets: Sequence[RecoverySheet] = (),
 ) -> RecoverySheet:
     """Make a new mesh with this node as its first member; return the sheet, which is stored nowhere.
+
+    With `sheets`, made by `RecoverySheet.create_many`, the mesh has the root of each; the first one is
+    returned.
 
     Raises:
         BadSettings: the folder belongs to a mesh already.
     """
     _must_be_new(home)
     home.make()
-    sheet = RecoverySheet.create(random)
-    root = sheet.root_key
-    root_id = NodeId(bytes(root.verify_key))
-    mesh_ca = tls.make_mesh_ca(root)
-    web_root = webcert.make_web_root(sheet.web_root_key, mesh_name)
+    sheets = sheets or (RecoverySheet.create(random),)
+    sheet = sheets[0]
     genesis = Genesis(
         name=mesh_name,
-        roots=(root_id,),
+        roots=tuple(sorted(one.root.id for one in sheets)),
         recovery=sheet.recovery_public,
-        mesh_ca=(mesh_ca,),
-        web_root=web_root,
+        mesh_ca=tuple(tls.make_mesh_ca(one.root_key) for one in sheets),
+        web_root=webcert.make_web_root(sheet.web_root_key, mesh_name),
         mode=mode,
     )
     keystore = _keystore(home, passphrase=passphrase, random=random)
-    keystore.make_web_issuer_key(random)
+    admitted, membership = _admitted_by_root(
+        sheet, genesis, keystore, label=label, roles=roles, newest=None, clock=clock, random=random
+    )
+    _keep(home, keystore, membership, [admitted], clock)
+    return sheet
+
+
+def restore_admin(
+    home: Home, sheet: RecoverySheet, *, all_roles: bool, clock: Clock, random: Random
+) -> frozenset[str]:
+    """Let a root of the mesh give the node in this folder the role `admit`; return its roles.
+
+    So the loss of the node that made the mesh is not the end of it. The node gets a certificate that issues
+    certificates, and an issuer of people's, as the first one had. Nothing runs on the folder meanwhile.
+
+    Raises:
+        BadSettings: the folder belongs to no mesh, or a node runs on it.
+        Refused: the sheet is of another mesh (`recovery-sheet-wrong`), or it, or the node, was revoked
+            (`not-a-member`).
+    """
+    with home.only_me():
+        before = home.membership()
+        genesis = before.genesis
+        if sheet.root.id not in genesis.roots or sheet.recovery_public != genesis.recovery:
+            raise Refused("recovery-sheet-wrong", "This is the sheet of another mesh.")
+        keystore = Keystore.load(home.keys)
+        database = Database(home.database)
+        try:
+            log = _fact_log(database, before, keystore, clock)
+            members = log.ledger.membership
+            if members.is_revoked(keystore.node_id) or members.is_revoked(sheet.root.id):
+                raise Refused(
+                    "not-a-member", "This node, or this sheet, was revoked. Use another one, or join anew."
+                )
+            roles = members.roles(keystore.node_id) | {Role.ADMIT.value}
+            admitted, membership = _admitted_by_root(
+                sheet,
+                genesis,
+                keystore,
+                label=before.label,
+                roles=[role.value for role in Role] if all_roles else sorted(roles),
+                newest=log.ledger.newest_of(sheet.root.id) or None,
+                clock=clock,
+                random=random,
+            )
+            log.add_many([admitted])
+            roles = log.ledger.membership.roles(keystore.node_id)
+        finally:
+            database.close()
+        home.keep_membership(membership)
+    return roles
+
+
+def _admitted_by_root(
+    sheet: RecoverySheet,
+    genesis: Genesis,
+    keystore: Keystore,
+    *,
+    label: str,
+    roles: Sequence[str],
+    newest: int | None,
+    clock: Clock,
+    random: Random,
+) -> tuple[bytes, Membership]:
+    """Return the fact by which a root admits this node, and the certificates that go with it."""
+    if keystore.web_issuer_key is None:
+        keystore.make_web_issuer_key(random)
     assert keystore.web_issuer_key is not None
     web_issuer = webcert.issue_web_issuer(
-        sheet.web_root_key, web_root, webcert.public_half(keystore.web_issuer_key)
+        sheet.web_root_key, genesis.web_root, webcert.public_half(keystore.web_issuer_key)
     )
-    names = webcert.names_for(mesh_name, label, own_addresses())
     leaf = webcert.issue_web_leaf(
         keystore.web_issuer_key,
         web_issuer,
         webcert.public_half(keystore.web_key),
-        names,
+        webcert.names_for(genesis.name, label, own_addresses()),
         now_ms=clock.now_ms(),
     )
     member = Member(
@@ -74,21 +144,23 @@ def found(
         seal=keystore.seal_public,
         roles=tuple(sorted(roles)),
         label=label,
-        consent=_consent(keystore, genesis.mesh_id, root_id),
+        consent=_consent(keystore, genesis.mesh_id, sheet.root.id),
     )
-    admitted = facts.sign(
-        member, key=root, mesh=genesis.mesh_id, timestamp=next_timestamp(clock.now_ms(), None)
+    timestamp = next_timestamp(clock.now_ms(), None if newest is None else HlcMs(newest))
+    certificate = tls.issue_member_cert(
+        sheet.root_key,
+        tls.make_mesh_ca(sheet.root_key),
+        keystore.node_id,
+        can_admit=Role.ADMIT in roles,
     )
-    can_admit = Role.ADMIT in roles
     membership = Membership(
         genesis=genesis,
         label=label,
-        chain=(tls.issue_member_cert(root, mesh_ca, keystore.node_id, can_admit=can_admit),),
+        chain=(certificate,),
         web_chain=(leaf, web_issuer),
         web_issuer=web_issuer,
     )
-    _keep(home, keystore, membership, [admitted], clock)
-    return sheet
+    return sheet.root.sign(member, mesh=genesis.mesh_id, timestamp=timestamp), membership
 
 
 def join(
@@ -137,6 +209,68 @@ def join(
     return membership
 
 
+def ask_to_join(
+    home: Home,
+    *,
+    invitation: bytes,
+    label: str,
+    passphrase: str | None,
+    random: Random,
+) -> tuple[Genesis, NodeId, bytes]:
+    """Answer an invitation file; return the mesh, this node's id, and the content of a request file.
+
+    Asking again, also with another invitation, uses the same keys.
+
+    Raises:
+        BadSettings: the folder belongs to a mesh already.
+        BadInvitation: the file is no invitation.
+    """
+    _must_be_new(home)
+    said = InvitationFile.decode(invitation)
+    home.make()
+    keystore = _keystore(home, passphrase=passphrase, random=random)
+    seal = keystore.seal_public
+    assert seal is not None
+    request = joining.make_request_file(
+        said,
+        key=keystore.node_key,
+        seal=seal,
+        label=label,
+        web=webcert.public_half(keystore.web_key),
+        addresses=own_addresses(),
+    )
+    files.write_durably(home.path / _PENDING, Pending(said.genesis, said.inviter, label).encode())
+    return said.genesis, keystore.node_id, request
+
+
+def finish_joining(home: Home, *, response: bytes, clock: Clock) -> Membership:
+    """Join with the response to the request that was made in this folder.
+
+    Raises:
+        BadSettings: the folder belongs to a mesh already, or no request was made in it.
+        BadInvitation: the response is for another node, or does not make this one a member.
+    """
+    _must_be_new(home)
+    try:
+        pending = Pending.decode((home.path / _PENDING).read_bytes())
+    except FileNotFoundError:
+        raise BadSettings(
+            "no request was made in this data folder; begin with `clinicmesh join --from FILE --request FILE`"
+        ) from None
+    keystore = Keystore.load(home.keys)
+    welcome = joining.accept_response_file(response, pending.genesis, pending.inviter, keystore.node_id)
+    membership = Membership(
+        genesis=welcome.genesis,
+        label=pending.label,
+        chain=welcome.chain,
+        web_chain=welcome.web_chain,
+        web_issuer=None,
+    )
+    _keep(home, keystore, membership, list(welcome.facts), clock)
+    files.remove(home.path / _PENDING)
+    return membership
+
+
 def _must_be_new(home: Home) -> None:
     if home.is_member:
         raise BadSettings("this data folder belongs to a mesh already")
@@ -168,16 +302,19 @@ def _keep(
     """Write facts first and the membership last: only then is the folder a member's."""
     database = Database(home.database)
     try:
-        log = FactLog(
-            database,
-            mesh=membership.genesis.mesh_id,
-            roots=membership.genesis.roots,
-            key=keystore.node_key,
-            clock=clock,
-        )
-        log.add_many(signed)
+        _fact_log(database, membership, keystore, clock).add_many(signed)
         if peer:
             Notes(database).add_peer(peer)
     finally:
         database.close()
     home.keep_membership(membership)
+
+
+def _fact_log(database: Database, membership: Membership, keystore: Keystore, clock: Clock) -> FactLog:
+    return FactLog(
+        database,
+        mesh=membership.genesis.mesh_id,
+        roots=membership.genesis.roots,
+        key=keystore.node_key,
+        clock=clock,
+    )

@@ -13,6 +13,7 @@ from sync.ids import EntryId, NodeId, short
 from sync.lifecycle import EntryState
 from sync.membership import MemberInfo
 
+AUTHOR_REVOKED = "author-revoked"
 _SIGNS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base32: nothing that looks like something else
 _AT_PACS = frozenset({EntryState.DELIVERED, EntryState.PARTLY_DELIVERED, EntryState.RECALLED})
 
@@ -132,4 +133,6 @@ def _trouble(view: EntryView) -> dict[str, str | int] | None:
     for fact in view.troubles:
         if isinstance(fact.body, Trouble):
             return {"code": fact.body.code, "instances": fact.body.instances, "since": fact.body.since}
+    if view.waits_for_person and view.study is not None:
+        return {"code": AUTHOR_REVOKED, "instances": 0, "since": view.study.header.timestamp}
     return None

@@ -16,7 +16,19 @@ from typing import Any
 from fastapi import FastAPI
 
 from node import operator, webcert
-from node.api import admin, auth, events, health, problems, sticks, studies, submissions, uploads, webapp
+from node.api import (
+    admin,
+    auth,
+    events,
+    health,
+    members,
+    problems,
+    sticks,
+    studies,
+    submissions,
+    uploads,
+    webapp,
+)
 from node.api.limits import BodyLimit
 from node.clock import SystemClock
 from node.config import Settings
@@ -261,6 +273,7 @@ class Service:
         app.include_router(studies.router(node, require))
         app.include_router(events.router(node.signals, require))
         app.include_router(admin.router(node, self._inviter, require))
+        app.include_router(members.router(node, self._inviter, require))
         app.include_router(sticks.router(node, self._exchange, require))
         app.include_router(webapp.router())
         return app

@@ -14,10 +14,13 @@ from node.errors import Refused
 from node.keys import seal
 from node.mesh.joining import LIFE_MS, Inviter
 from node.parts import Node
+from node.revoking import revoked_since
 from node.salvage import salvage
 from sync import cbor
-from sync.bodies import Body, Decision, DestinationBody, Role, Trouble
+from sync.bodies import Decision, DestinationBody, Role, Trouble
+from sync.entries import EntryView
 from sync.evidence import Evidence
+from sync.facts import Fact
 from sync.ids import EntryId
 from sync.manifest import key_id
 
@@ -136,13 +139,17 @@ def router(node: Node, inviter: Inviter, require: Require) -> APIRouter:
     @routes.get("/troubles", dependencies=[Depends(require("status"))])
     def troubles() -> dict[str, list[dict[str, Any]]]:
         """List the entries that need a person."""
-        waiting = [view for view in node.holdings.views() if view.troubles and view.tombstone is None]
+        waiting = [
+            view
+            for view in node.holdings.views()
+            if (view.troubles or view.waits_for_person) and view.tombstone is None
+        ]
         return {
             "troubles": [
                 {
                     "entry_id": view.entry.hex(),
                     "code": journey.code_of(view.entry),
-                    "troubles": [_trouble(fact.body) for fact in view.troubles],
+                    "troubles": [*_author_revoked(node, view), *map(_trouble, view.troubles)],
                 }
                 for view in waiting
             ]
@@ -177,7 +184,17 @@ def _need_role(node: Node, roles: set[Role], code: str, detail: str) -> None:
         raise Refused(code, detail)
 
 
-def _trouble(body: Body | None) -> dict[str, str | int]:
+def _trouble(fact: Fact) -> dict[str, str | int]:
     """Return a trouble as the API says it."""
+    body = fact.body
     assert isinstance(body, Trouble)
     return {"code": body.code, "instances": body.instances, "since": body.since}
+
+
+def _author_revoked(node: Node, view: EntryView) -> list[dict[str, str | int]]:
+    """Return what no fact says of its own: the node that announced the study was revoked."""
+    if view.study is None or not view.waits_for_person:
+        return []
+    author = view.study.header.author
+    since = node.facts.ask(lambda ledger: revoked_since(ledger, author))
+    return [{"code": journey.AUTHOR_REVOKED, "instances": 0, "since": since}]

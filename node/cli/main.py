@@ -6,7 +6,7 @@ import sys
 import typer
 
 from node import reconcile_stdio
-from node.cli import demo, devices, mesh, sticks, studies
+from node.cli import demo, devices, members, mesh, sticks, studies
 
 _HELP = """Bring medical images from clinics without internet into the hospital's PACS, and lose nothing.
 
@@ -19,7 +19,10 @@ app.command()(demo.demo)
 app.command()(mesh.init)
 app.command()(mesh.invite)
 app.command()(mesh.join)
+app.command()(members.admit)
 app.command()(mesh.run)
+app.command()(members.revoke)
+app.command()(members.restore_admin)
 app.add_typer(devices.device, name="device")
 app.add_typer(devices.pacs, name="pacs")
 app.add_typer(sticks.stick, name="stick")

@@ -4,21 +4,27 @@ import contextlib
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Annotated
 
+import segno
 import typer
 
 from node import logs
 from node.addresses import default_label, own_addresses
+from node.cli import members
 from node.cli.options import Data, Json
 from node.cli.output import Output, told_plainly
 from node.cli.remote import running
 from node.clock import SystemClock
 from node.config import Settings
-from node.errors import Refused
-from node.home import Home
+from node.errors import PeerUnreachable, Refused
+from node.home import Home, Membership
 from node.keys import random_octets
+from node.mesh.enrolment import link_of, parse_link
+from node.recovery import MAX_ROOTS, RecoverySheet
 from sync.bodies import Role
+from sync.errors import BadInvitation
 from sync.genesis import Mode
 
 PRESETS = {
@@ -66,19 +72,24 @@ def init(
     mode: Annotated[
         Mode, typer.Option(help="Who may open studies: only cloud nodes, or trusted clinic laptops too.")
     ] = Mode.SEALED_COURIER,
+    roots: Annotated[
+        int, typer.Option(min=1, max=MAX_ROOTS, help="How many recovery sheets; each is enough by itself.")
+    ] = 1,
     passphrase: Passphrase = False,
     as_json: Json = False,
 ) -> None:
     """Make a new mesh, with this node as its first member.
 
     Prints the recovery sheet ONCE: write it down, keep it in two places, and never on a computer. It opens
-    every study and admits nodes when all else is lost.
+    every study and admits nodes when all else is lost. With several roots there is a sheet for each, and a
+    stolen one can be revoked with another.
     """
     from node import founding  # brings the database along; only what needs it should wait for that
 
     out = Output(as_json=as_json)
     with told_plainly(as_json=as_json):
-        sheet = founding.found(
+        sheets = RecoverySheet.create_many(roots, random_octets)
+        founding.found(
             Home(data),
             mesh_name=name,
             label=label or default_label(),
@@ -87,13 +98,19 @@ def init(
             passphrase=_ask_passphrase(passphrase, confirm=True),
             clock=SystemClock(),
             random=random_octets,
+            sheets=sheets,
         )
         mesh = Home(data).membership().genesis.mesh_id.hex()
-    out.value({"mesh": mesh, "data": str(data), "recovery_sheet": sheet.lines()})
-    out.say(f"The mesh [bold]{name}[/] is made; its data folder is {data}.\n")
-    out.say("[bold]Recovery sheet.[/] Write it on paper now: it is shown once and stored nowhere.")
-    for line in sheet.lines():
-        out.say(f"    {line}")
+    lines = [sheet.lines() for sheet in sheets]
+    out.value({"mesh": mesh, "data": str(data), "recovery_sheet": lines[0], "recovery_sheets": lines})
+    out.say(f"The mesh [bold]{name}[/] is made; its data folder is {data}.")
+    for number, sheet in enumerate(lines, 1):
+        which = f" {number} of {roots}" if roots > 1 else ""
+        out.say(
+            f"\n[bold]Recovery sheet{which}.[/] Write it on paper now: it is shown once and stored nowhere."
+        )
+        for line in sheet:
+            out.say(f"    {line}")
     out.say(
         "\nNext: [bold]clinicmesh run[/], then [bold]clinicmesh invite --as clinic[/] for the first laptop."
     )
@@ -107,27 +124,55 @@ def invite(
     ] = "clinic",
     label: Annotated[str, typer.Option(help="What to call the new node.")] = "",
     role: Annotated[list[Role] | None, typer.Option(help="Single roles instead of --as.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Write an invitation file instead, for a machine out of reach.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a code with which ONE other node may join, within ten minutes."""
+    """Make a code with which ONE other node may join, within ten minutes; or a file, within a day."""
     out = Output(as_json=as_json)
     with told_plainly(as_json=as_json), running(data) as remote:
         if not role and preset not in PRESETS:
             raise Refused("bad-preset", f"--as is one of {', '.join(PRESETS)}.")
         roles = [one.value for one in role or PRESETS[preset]]
-        said = remote.post("/api/v1/admin/invitations", {"roles": roles, "label": label})
-        addresses = [f"{ip}:{said['port']}" for ip in own_addresses() if "." in ip]
-    out.value({**said, "addresses": addresses})
+        body = {"roles": roles, "label": label}
+        if file is not None:
+            members.write_invitation(remote, out, data, file, body)
+            return
+        said = remote.post("/api/v1/admin/invitations", body)
+    addresses = [f"{ip}:{said['port']}" for ip in _reachable()]
+    link = link_of(said["code"], addresses)
+    out.value({**said, "addresses": addresses, "link": link})
     out.say(f"Code: [bold]{said['code']}[/]   (works once, for {said['expires_in'] // 60} minutes)")
     out.say(
         "On the other machine: [bold]clinicmesh join CODE --at " + (addresses or ["HOST:PORT"])[0] + "[/]"
     )
+    out.say(f"or, in quotation marks, what this code holds: {link}")
+    if not as_json:
+        segno.make_qr(link, error="m").terminal(compact=True)
+
+
+def _reachable() -> list[str]:
+    """Return this machine's addresses at which another one may reach it."""
+    addresses = [ip for ip in own_addresses() if "." in ip]
+    return [ip for ip in addresses if not ip.startswith(("127.", "169.254."))] or addresses
 
 
 def join(
     data: Data,
-    code: Annotated[str, typer.Argument(help="The code that `clinicmesh invite` printed.")],
-    at: Annotated[str, typer.Option("--at", help="Where the inviting node listens: HOST or HOST:PORT.")],
+    code: Annotated[
+        str, typer.Argument(help="What `clinicmesh invite` printed: the code, or the text in the QR code.")
+    ] = "",
+    at: Annotated[str, typer.Option("--at", help="Where the inviting node listens: HOST or HOST:PORT.")] = "",
+    invitation: Annotated[
+        Path | None,
+        typer.Option("--from", help="Without a line: the invitation file.", exists=True, dir_okay=False),
+    ] = None,
+    request: Annotated[Path | None, typer.Option(help="With --from: where to write the request.")] = None,
+    response: Annotated[
+        Path | None,
+        typer.Option(help="Without a line: the answer to the request.", exists=True, dir_okay=False),
+    ] = None,
     label: Annotated[str, typer.Option(help="What people call this node. [default: its host name]")] = "",
     remember: Annotated[
         bool, typer.Option(help="Look for the inviting node at that address from now on.")
@@ -135,25 +180,63 @@ def join(
     passphrase: Passphrase = False,
     as_json: Json = False,
 ) -> None:
-    """Join a mesh with a code from one of its nodes."""
-    from node import founding
-
+    """Join a mesh with a code from one of its nodes, or by files that a stick carries."""
     out = Output(as_json=as_json)
-    address = at if ":" in at else f"{at}:8444"
     with told_plainly(as_json=as_json):
-        membership = founding.join(
-            Home(data),
-            address=address,
-            code=code,
-            label=label or default_label(),
-            passphrase=_ask_passphrase(passphrase, confirm=True),
-            clock=SystemClock(),
-            random=random_octets,
-            remember=remember,
-        )
+        if invitation is not None and request is not None:
+            members.ask_by_file(
+                data,
+                out,
+                invitation=invitation,
+                request=request,
+                label=label or default_label(),
+                passphrase=_ask_passphrase(passphrase, confirm=True),
+            )
+            return
+        if response is not None:
+            membership = members.join_by_file(data, response)
+        else:
+            said, addresses = parse_link(code)
+            addresses = (at,) if at else addresses
+            if not said or not addresses:
+                raise Refused(
+                    "bad-invitation", "Give the code and --at HOST, or --from and --request, or --response."
+                )
+            membership = _join_at_one(
+                data,
+                said,
+                [one if ":" in one else f"{one}:8444" for one in addresses],
+                label=label or default_label(),
+                passphrase=_ask_passphrase(passphrase, confirm=True),
+                remember=remember,
+            )
     genesis = membership.genesis
     out.value({"mesh": genesis.mesh_id.hex(), "name": genesis.name, "data": str(data)})
     out.say(f"This node belongs to [bold]{genesis.name}[/] now. Start it with [bold]clinicmesh run[/].")
+
+
+def _join_at_one(
+    data: Path, code: str, addresses: list[str], *, label: str, passphrase: str | None, remember: bool
+) -> Membership:
+    """Join at the first address at which the inviting node answers."""
+    from node import founding
+
+    for number, address in enumerate(addresses, 1):
+        try:
+            return founding.join(
+                Home(data),
+                address=address,
+                code=code,
+                label=label,
+                passphrase=passphrase,
+                clock=SystemClock(),
+                random=random_octets,
+                remember=remember,
+            )
+        except (PeerUnreachable, BadInvitation):
+            if number == len(addresses):
+                raise
+    raise BadInvitation("the invitation holds no address")
 
 
 def run(

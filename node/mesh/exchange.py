@@ -246,6 +246,13 @@ class Exchange:
             raise BlobMissing("not here")
         return self.holdings.blobs.read(blob, offset, length)
 
+    def may_fetch(self, peer: NodeId, blob: BlobId) -> bool:
+        """Say whether a member may be given a blob: who carries or delivers, and an origin its own."""
+        roles = self.holdings.facts.ask(lambda ledger: ledger.membership.roles(peer))
+        if roles & {Role.CARRY, Role.FORWARD}:
+            return True
+        return any(self.holdings.view(one).origin == peer for one in self.holdings.queue.entries_with(blob))
+
     def note_bad(self, peer: NodeId, blob: BlobId) -> None:
         """Remember that a peer sent something else under a blob's name; it is not asked for it again."""
         with self._lock:

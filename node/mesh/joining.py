@@ -1,8 +1,9 @@
 """Joining a mesh: invitations on one side, `join` on the other (docs/protocol.md §6).
 
 The joiner pins the inviter's key from the code before it sends a byte; the inviter accepts the code's
-secret once, for ten minutes, three tries. Both the node's membership (a fact) and its certificates come
-back in one answer, which the joiner checks before it stores anything.
+secret once, for ten minutes, three tries. Without a line the same goes by files, for a day. Both the
+node's membership (a fact) and its certificates come back in one answer, which the joiner checks before it
+stores anything.
 """
 
 import hmac
@@ -17,6 +18,7 @@ from node.clock import Clock
 from node.errors import PeerRefused, PeerUnreachable, Refused
 from node.mesh import tls, wire
 from node.mesh.client import code_of
+from node.mesh.enrolment import MAX_FILE, InvitationFile, RequestFile, ResponseFile
 from node.store.factlog import FactLog
 from sync import cbor
 from sync.bodies import Member, Role, consent_message
@@ -29,9 +31,10 @@ from sync.ledger import Ledger
 from sync.membership import MEMBERSHIP_KINDS
 
 LIFE_MS = 600_000
+FILE_LIFE_MS = 24 * 3_600_000
 TRIES = 3
 _MAX_OPEN = 32
-_MAX_ANSWER = 4 * 1024 * 1024
+_FILE_SECRET_BYTES = 16  # nobody types it
 _TIMEOUT = httpx.Timeout(10.0)
 Random = Callable[[int], bytes]
 
@@ -86,12 +89,13 @@ class Welcome:
 
 @dataclass(slots=True)
 class _Open:
-    """An invitation that was given out."""
+    """An invitation that was given out. `typed`: its secret is short enough to be guessed."""
 
     secret: bytes = field(repr=False)
     roles: frozenset[str]
     label: str
     until_ms: int
+    typed: bool
     tries: int = 0
     used_by: NodeId | None = None
 
@@ -124,6 +128,21 @@ class Inviter:
         Raises:
             Refused: this node may not admit, or not with these roles.
         """
+        secret = self._open_one(roles, label, SECRET_BYTES, LIFE_MS, typed=True)
+        return encode_code(Invitation(fingerprint_of(self._facts.node_id), secret))
+
+    def invite_by_file(self, roles: Sequence[str], *, label: str = "") -> bytes:
+        """Return the content of a file with which one node may ask to join, for a day.
+
+        Raises:
+            Refused: this node may not admit, or not with these roles.
+        """
+        secret = self._open_one(roles, label, _FILE_SECRET_BYTES, FILE_LIFE_MS, typed=False)
+        return InvitationFile(self._genesis, self._facts.node_id, secret).encode()
+
+    def _open_one(
+        self, roles: Sequence[str], label: str, secret_bytes: int, life_ms: int, *, typed: bool
+    ) -> bytes:
         mine = self._facts.ask(lambda ledger: ledger.membership.roles(self._facts.node_id))
         if Role.ADMIT not in mine:
             raise Refused(
@@ -131,16 +150,30 @@ class Inviter:
             )
         if not roles or not frozenset(roles) <= mine:
             raise Refused("roles-too-wide", "A node can only give roles that it has itself.")
-        secret = self._random(SECRET_BYTES)
+        secret = self._random(secret_bytes)
+        until_ms = self._clock.monotonic_ms() + life_ms
         with self._lock:
             self._forget_old()
-            self._open.append(_Open(secret, frozenset(roles), label, self._clock.monotonic_ms() + LIFE_MS))
+            self._open.append(_Open(secret, frozenset(roles), label, until_ms, typed))
             del self._open[:-_MAX_OPEN]
-        return encode_code(Invitation(fingerprint_of(self._facts.node_id), secret))
+        return secret
 
     def genesis(self) -> bytes:
         """Return the genesis, which is no secret; its hash is in no code, but its inviter's key is."""
         return self._genesis.encode()
+
+    def welcome_by_file(self, data: bytes) -> tuple[NodeId, bytes]:
+        """Answer a request file; return who was admitted, and the content of a response file.
+
+        Raises:
+            BadInvitation: the file is none, or the answer to an invitation of another node.
+            Refused: as `welcome` does.
+        """
+        said = RequestFile.decode(data)
+        if said.mesh != self._genesis.mesh_id or said.inviter != self._facts.node_id:
+            raise BadInvitation("the request answers an invitation of another node")
+        node = decode_request(said.request).node
+        return node, ResponseFile(said.mesh, node, self.welcome(said.request)).encode()
 
     def welcome(self, body: bytes) -> bytes:
         """Answer a join request.
@@ -191,7 +224,7 @@ class Inviter:
                     one.used_by = request.node  # the same node may ask again: its answer was lost
                     return one
             for one in self._open:
-                one.tries += 1
+                one.tries += one.typed
         raise Refused("code-wrong", "The code is wrong, too old, or was used already. Ask for a new one.")
 
     def _forget_old(self) -> None:
@@ -293,6 +326,44 @@ def join(
     return welcome
 
 
+def make_request_file(
+    invitation: InvitationFile,
+    *,
+    key: SigningKey,
+    seal: bytes,
+    label: str,
+    web: bytes,
+    addresses: Sequence[str],
+) -> bytes:
+    """Return the content of the file with which a node asks to join, as answer to an invitation file."""
+    mesh = invitation.genesis.mesh_id
+    consent = consent_message(mesh=mesh, author=invitation.inviter, seal=seal)
+    request = JoinRequest(
+        secret=invitation.secret,
+        node=NodeId(bytes(key.verify_key)),
+        seal=seal,
+        label=label,
+        consent=key.sign(consent).signature,
+        web=web,
+        addresses=tuple(addresses),
+    )
+    return RequestFile(mesh, invitation.inviter, request.encode()).encode()
+
+
+def accept_response_file(data: bytes, genesis: Genesis, inviter: NodeId, node: NodeId) -> Welcome:
+    """Return the checked answer in a response file.
+
+    Raises:
+        BadInvitation: it is none, for another node, or does not make this one a member.
+    """
+    said = ResponseFile.decode(data)
+    if said.mesh != genesis.mesh_id or said.node != node:
+        raise BadInvitation("the response is for another node, or of another mesh")
+    welcome = decode_welcome(said.welcome)
+    _check(welcome, genesis, node, inviter)
+    return welcome
+
+
 def _check(welcome: Welcome, genesis: Genesis, node: NodeId, inviter: NodeId) -> None:
     """Check that an answer makes this node a member of the mesh that it was invited to."""
     if welcome.genesis.mesh_id != genesis.mesh_id:
@@ -311,6 +382,6 @@ def _check(welcome: Welcome, genesis: Genesis, node: NodeId, inviter: NodeId) ->
 def _octets(answer: httpx.Response) -> bytes:
     if not answer.is_success:
         raise PeerRefused("the inviter did not accept the request", code_of(answer))
-    if len(answer.content) > _MAX_ANSWER:
+    if len(answer.content) > MAX_FILE:
         raise BadInvitation("the answer is too long")
     return answer.content

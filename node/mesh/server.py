@@ -110,6 +110,8 @@ def router(exchange: Exchange, news: News, *, met: Callable[[NodeId], None]) -> 
     def get_blob(name: str, request: Request, peer: Peer) -> Response:
         need_all(peer)
         blob = _blob_id(name)
+        if not exchange.may_fetch(peer, blob):
+            raise Refused("may-not-carry", "this node may not carry studies")
         size = exchange.holdings.blobs.size(blob)
         if size is None:
             raise BlobMissing("not here")
