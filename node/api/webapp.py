@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 import node
+from node.errors import Refused
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
@@ -48,7 +49,7 @@ def router() -> APIRouter:
         path = files.get(name)
         if path is None:
             if name.startswith(("api/", "oauth/", "mesh/", "assets/")):
-                return Response(status_code=404)
+                raise Refused("not-found", "There is nothing at this address.")
             name, path = "index.html", files["index.html"]
         kind = _TYPES.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
         caching = _FOR_EVER if name.startswith("assets/") else _ASK_AGAIN
