@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.errors import Refused
+from node.errors import Refused, StoreDamaged
 from node.parts import Node
 from sync.bodies import Priority, Role, Study
 from sync.errors import BadBlob, BadManifest
@@ -57,31 +57,37 @@ def salvage(node: Node, folder: Path, progress: Callable[[int], None] = lambda _
 def adopt_strays(node: Node) -> int:
     """Announce entries whose files are here and whose rows are not; return how many.
 
-    So a database restored from an older backup loses nothing. What no manifest lists is left over from a
-    sealing that was cut off, and goes. Called at the start, before anything is written.
+    So a database restored from an older backup loses nothing. Where the row is here and only its list of
+    blobs is missing, the list is noted again. What no manifest lists is left over from a sealing that was
+    cut off, and goes; it stays if a manifest cannot be read, which may list it. Called at the start,
+    before anything is written.
     """
-    known = set(node.queue.known_blobs()) | {BlobId(one.entry) for one in node.queue.all()}
+    known = set(node.queue.known_blobs())
     strays = [blob for blob in node.blobs.ids() if blob not in known]
-    adopted, listed = 0, set[BlobId]()
+    adopted, listed, unreadable = 0, set[BlobId](), 0
     for blob in strays:
         if node.blobs.read(blob, 0, len(_MAGIC)) != _MAGIC:
             continue
-        data = node.blobs.get(blob)
+        entry = EntryId(blob)
         try:
+            data = node.blobs.get(blob)
             manifest = parse_manifest(data)
-        except BadManifest:
+        except (BadManifest, StoreDamaged):
+            unreadable += 1
             continue
-        if (
-            manifest.mesh != node.membership.genesis.mesh_id
-            or node.holdings.view(EntryId(blob)).state in ENDED
-        ):
+        held = node.queue.get(entry)
+        if held is not None and not held.erased and manifest.mesh == node.membership.genesis.mesh_id:
+            node.holdings.take_manifest(entry, data)
+            listed |= {blob, *(one for one, _ in manifest.blobs)}
+            continue
+        if manifest.mesh != node.membership.genesis.mesh_id or node.holdings.view(entry).state in ENDED:
             continue
         listed |= {blob, *(one for one, _ in manifest.blobs)}
         if all(node.blobs.has(one) for one, _ in manifest.blobs) and _may_announce(node):
-            _announce(node, EntryId(blob), data, manifest)
+            _announce(node, entry, data, manifest)
             adopted += 1
     for blob in strays:
-        if blob not in listed:
+        if blob not in listed and not unreadable:
             node.blobs.delete(blob)
     if strays:
         log.warning("stray files found blobs=%d entries=%d", len(strays), adopted)
