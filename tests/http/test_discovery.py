@@ -24,7 +24,7 @@ from node.mesh.discovery import (
 from sync.ids import MeshId
 
 MESH, STRANGERS = MeshId(hashlib.sha256(b"ours").digest()), MeshId(hashlib.sha256(b"theirs").digest())
-_FOUND_S = 20.0
+_FOUND_S = 60.0
 
 
 class Finder:
