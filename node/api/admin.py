@@ -95,10 +95,16 @@ def router(node: Node, inviter: Inviter, require: Require) -> APIRouter:
         _need_role(node, {Role.ADMIT}, "may-not-admit", "This node may not tell the mesh of a PACS.")
         if body.evidence is Evidence.COMMITTED:
             raise Refused("evidence-not-offered", "This version cannot ask a PACS for storage commitment.")
-        secret = cbor.encode(
-            {"user": body.user, "password": body.password, "bearer": body.bearer, "headers": body.headers}
-        )
-        seals = node.facts.ask(lambda ledger: ledger.membership.forwarder_seals())
+        credentials = {
+            "user": body.user,
+            "password": body.password,
+            "bearer": body.bearer,
+            "headers": body.headers,
+        }
+        # Without any there is nothing to seal, and a forwarder that joins later needs nothing.
+        needed = any(credentials.values())
+        seals = node.facts.ask(lambda ledger: ledger.membership.forwarder_seals()) if needed else ()
+        secret = cbor.encode(credentials)
         fact = node.facts.issue(
             DestinationBody(
                 name=body.name,

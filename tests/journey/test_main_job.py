@@ -1,6 +1,8 @@
 """The main job, with whole nodes as real processes: from the clinic to the PACS, and erased everywhere."""
 
 import json
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from nacl import utils
 from support.archives import by_uid, read_back, real_cd, uids_of
-from support.nodes import HandIn, RealNode
+from support.nodes import HandIn, LocalNode, RealNode
 from support.traces import found_in, markers
 
 from node.keys import Keystore
@@ -19,6 +21,7 @@ from node.store.blobs import DiskBlobStore, MemoryBlobStore
 from node.store.vault import Vault
 from sync import cbor
 from sync.errors import CannotOpen
+from sync.genesis import Mode
 from sync.manifest import parse_manifest
 
 CD = real_cd()
@@ -27,7 +30,7 @@ MARKERS = markers(CD.values(), IMPRESSION)
 Three = tuple[RealNode, RealNode, RealNode]
 
 
-def command(node: RealNode, *words: str) -> Any:
+def command(node: RealNode | LocalNode, *words: str) -> Any:
     """Run a command of the command line on a node's folder; return what it printed as JSON."""
     done = subprocess.run(
         [sys.executable, "-m", "node", *words, "--data", str(node.folder), "--json"],
@@ -44,7 +47,7 @@ def steps(node: RealNode, entries: Iterable[str]) -> set[tuple[str, ...]]:
     return {tuple(step["step"] for step in told[entry]["journey"] if step["done"]) for entry in entries}
 
 
-def traces(*nodes: RealNode) -> list[str]:
+def traces(*nodes: RealNode | LocalNode) -> list[str]:
     return found_in((path for node in nodes for path in node.files()), MARKERS)
 
 
@@ -140,3 +143,77 @@ def _cannot_open(node: RealNode, manifest: bytes) -> None:
     for secret in secrets_in(node):
         with pytest.raises(CannotOpen):
             Vault(MemoryBlobStore(), utils.random).open_study(manifest, secret)
+
+
+def test_a_clinic_that_may_deliver_does_it_itself(tmp_path: Path, sandbox: str) -> None:
+    """The mode "peer forwarder": a trusted laptop with a line to the PACS needs nobody else."""
+    with LocalNode(tmp_path / "founder") as founder, LocalNode(tmp_path / "laptop") as laptop:
+        founder.init(mode=Mode.PEER_FORWARDER)
+        founder.start()
+        founder.add_pacs(sandbox)
+        founder.admit(laptop, "forwarder")
+        laptop.start([founder])
+        laptop.wait(lambda: laptop.get("/api/v1/status")["destinations"] == ["main"], "to hear of the PACS")
+        laptop.travel([])
+
+        entries = laptop.submit(CD, impression=IMPRESSION)
+        laptop.wait(lambda: laptop.states(entries) == {"delivered"} and not laptop.blobs(), "to deliver")
+
+        assert read_back(sandbox, CD.values()) == by_uid(CD.values())
+        assert founder.stories() == {}
+        founder.travel([laptop])
+        told = "to know that all is erased"
+        laptop.wait(lambda: {one["erased"]["n"] for one in laptop.stories().values()} == {2}, told)
+        assert traces(founder, laptop) == []
+
+
+def test_what_a_dead_laptop_held_is_delivered_from_its_files_alone(tmp_path: Path, sandbox: str) -> None:
+    """Its database and its keys are gone; somebody brought the blobs folder, which opens for nobody there."""
+    with LocalNode(tmp_path / "cloud") as cloud, LocalNode(tmp_path / "clinic") as clinic:
+        cloud.init()
+        cloud.start()
+        cloud.add_pacs(sandbox)
+        cloud.admit(clinic, "clinic")
+        clinic.start()
+        entries = clinic.submit(CD)
+        clinic.stop()
+        rescued = shutil.copytree(clinic.home.blobs, tmp_path / "rescued")
+        shutil.rmtree(clinic.folder)
+        spoilt = max(rescued.rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+        good = spoilt.read_bytes()
+        spoilt.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+
+        with LocalNode(tmp_path / "other") as other:
+            cloud.admit(other, "clinic")
+            other.start()
+            first = command(other, "salvage", str(rescued))
+            spoilt.write_bytes(good)
+            second = command(other, "salvage", str(rescued))
+            other.ask("POST", "/api/v1/admin/peers", {"address": cloud.mesh_address})
+            cloud.wait(lambda: cloud.states(entries) == {"delivered"}, "to deliver")
+            other.wait(lambda: other.states(entries) == {"delivered"} and not other.blobs(), "to erase")
+            third = command(other, "salvage", str(rescued))
+
+        everything = len(entries)
+        assert (first["found"], first["handed_over"], first["incomplete"]) == (everything, everything - 1, 1)
+        assert (second["handed_over"], second["known_already"]) == (1, everything - 1)
+        assert (third["ended_before"], third["handed_over"]) == (everything, 0)
+        assert read_back(sandbox, CD.values()) == by_uid(CD.values())
+        assert list(rescued.rglob("*.tmp")) == []
+
+
+def test_the_command_runs_a_node_and_ends_it_in_time(tmp_path: Path) -> None:
+    """As people start it, and as a system stops it, even while a PACS keeps it waiting."""
+    with RealNode(tmp_path / "node") as node, socket.create_server(("127.0.0.1", 0)) as silent:
+        node.init()
+        node.start()
+        node.add_pacs(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web")
+        (entry,) = node.submit({"IM": next(iter(CD.values()))})
+        silent.settimeout(30)
+        with silent.accept()[0]:
+            node.stop()
+
+        assert node.home.membership().label == "node"
+        assert not (node.home.run / "operator.json").exists()
+        assert node.blobs()
+        assert (node.home.blobs / entry[:2] / entry).exists()
