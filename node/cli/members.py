@@ -63,10 +63,11 @@ def revoke(
             body = {"node": seen["node"], "shown": seen["shown"], "reason": reason}
             more = {"vouch_for_all": True} if vouch_for_all else {"vouch": vouched}
             said = remote.post("/api/v1/admin/revocations", {**body, **more})
-        out.value({**seen, **said, "vouched": vouched})
+        done = {"signed": said["facts"], "announced_again": said["announced_again"]}
+        out.value({**seen, **done, "vouched": vouched})
         out.say(
             f"[bold]{seen['label']}[/] is revoked. Each node learns of it at its next meeting. "
-            f"{said['announced_again']} studies are on their way again."
+            f"{said['announced_again']} studies no longer count as ended."
         )
 
 
