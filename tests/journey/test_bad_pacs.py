@@ -126,19 +126,26 @@ def test_one_refused_image_is_for_a_person_and_holds_up_no_other(node: LocalNode
     assert pacs.kept | KEPT == pacs.kept
 
 
-def test_a_person_may_leave_out_what_the_pacs_refuses_and_no_more(node: LocalNode, pacs: LyingPacs) -> None:
-    """The decision is about the one image that was shown; when two are refused, it is asked again."""
-    pacs.posts = [refuses(UIDS[3])]
-    (entry,) = node.submit(FILES)
-    node.wait(lambda: node.state(entry) == "troubled", "to ask a person")
-    pacs.posts = [refuses(UIDS[3])]
-    del pacs.kept[UIDS[0]]
+def test_a_person_may_leave_out_as_much_as_was_shown_and_no_more(node: LocalNode, pacs: LyingPacs) -> None:
+    """The decision was about one image. Another PACS refuses three of them: that is asked anew."""
+    pacs.posts = [refuses(UIDS[3])] * 9
+    (entry,) = node.submit(FILES, destination="main")
+    node.wait(lambda: node.troubles() == [(entry, "rejected", 1)], "to ask a person")
+    with lying_pacs() as second:
+        second.posts = [refuses(*UIDS[:3])] * 9
+        node.add_pacs(second.url, "second")
+        pacs.query_status = 503
+        decide(node, entry, "leave-out")
+        decide(node, entry, "destination", destination="second")
+        node.wait(lambda: node.troubles() == [(entry, "rejected", 3)], "to ask a person again")
+        assert tombstones(node) == 0
 
-    decide(node, entry, "leave-out")
+        decide(node, entry, "leave-out")
 
-    evidence = wait_delivered(node, entry)
-    assert evidence["outcome"] == "delivered-with-exceptions"
-    assert (evidence["proven"], evidence["instances"]) == (7, 8)
+        evidence = wait_delivered(node, entry)
+        assert evidence["outcome"] == "delivered-with-exceptions"
+        assert (evidence["proven"], evidence["instances"]) == (5, 8)
+        assert second.kept == {uid: KEPT[uid] for uid in UIDS[3:]}
 
 
 def test_a_retry_that_brings_nothing_waits_its_turn(node: LocalNode, pacs: LyingPacs) -> None:
