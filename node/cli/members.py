@@ -236,7 +236,7 @@ def _show(out: Output, seen: Any, vouched: int) -> None:
     if seen["facts"]:
         out.say(
             f"  It signed {len(seen['facts'])} facts that could hurt. Unless vouched for, "
-            f"{lost['tombstones']} studies no longer count as ended, and go on their way again where copies are left"
+            f"{lost['tombstones']} studies no longer count as ended, and travel again where copies are left"
             f"{_names('; no members any more', lost['members'])}"
             f"{_names('; devices that cannot log in any more', lost['devices'])}"
             f"{_names('; destinations that are gone', lost['destinations'])}."

@@ -84,7 +84,7 @@ def deliver_by(
 def test_a_thiefs_tombstone_ends_nothing_and_the_study_is_delivered_by_another(
     tmp_path: Path, cloud: LocalNode, pacs: LyingPacs
 ) -> None:
-    """A stolen forwarder says "delivered". The clinic still has it, for the hold; it goes on its way again."""
+    """A stolen forwarder says "delivered". The clinic still has it, for the hold; so it travels again."""
     with (
         LocalNode(tmp_path / "clinic", hold_hours=72) as clinic,
         LocalNode(tmp_path / "thief", hold_hours=0) as thief,
