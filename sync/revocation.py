@@ -38,7 +38,9 @@ def consequences(
 ) -> Consequences:
     """Say what revoking `key` would change, if these of its facts were vouched for."""
     permanent = list(ledger.facts(FactClass.PERMANENT).values())
-    before, after = ledger.membership, _what_if(permanent, frozenset(roots), key, vouched)
+    before = ledger.membership
+    trusted = (root for root in sorted(roots) if root != key and not before.is_revoked(root))
+    after = _what_if(permanent, frozenset(roots), key, vouched, author=next(trusted, key))
     lost_entries = {
         fact.header.entry
         for fact in permanent
@@ -77,10 +79,14 @@ def _hurtful(ledger: Ledger, key: NodeId) -> tuple[Fact, ...]:
 
 
 def _what_if(
-    permanent: Iterable[Fact], roots: frozenset[NodeId], key: NodeId, vouched: Set[FactId]
+    permanent: Iterable[Fact],
+    roots: frozenset[NodeId],
+    key: NodeId,
+    vouched: Set[FactId],
+    *,
+    author: NodeId,
 ) -> Membership:
     """Return the membership as it would be. The two facts are nobody's: they are signed by no one."""
-    author = min(roots - {key}, default=key)
     said: list[Body] = [Revoked(key), Vouched(key, tuple(vouched))]
     imagined = [
         Fact(

@@ -1,13 +1,17 @@
 """Joining by files, without a line between the two nodes; and the text that a QR code shows."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nacl import utils
-from support.nodes import LocalNode
+from support.nodes import LocalNode, free_port
+from typer.testing import CliRunner
 
 from node import founding
+from node.cli.main import app
 from node.clock import SystemClock
 from node.errors import BadSettings, Refused
 from node.mesh import joining
@@ -222,3 +226,51 @@ def test_a_text_of_another_kind_is_refused(text: str) -> None:
     """A QR code from somewhere else."""
     with pytest.raises(BadInvitation):
         parse_link(text)
+
+
+def command(node: LocalNode, *words: str) -> Any:
+    result = CliRunner().invoke(app, [*words, "--data", str(node.folder), "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_commands_go_hand_in_hand(inviter: LocalNode, tmp_path: Path) -> None:
+    """Four commands, two machines, one stick; both screens show the same fingerprint."""
+    stick = tmp_path / "STICK"
+    stick.mkdir()
+    clinic = LocalNode(tmp_path / "clinic")
+    invitation, request, response = (str(stick / f"{name}.cmi") for name in ("a", "b", "c"))
+
+    made = command(inviter, "invite", "--as", "clinic", "--label", "Post 3", "--file", invitation)
+    asked = command(clinic, "join", "--from", invitation, "--request", request)
+    admitted = command(inviter, "admit", request, "--response", response)
+    joined = command(clinic, "join", "--response", response)
+
+    assert made["mesh"] == asked["mesh"] == joined["mesh"]
+    assert (admitted["label"], admitted["node"]) == ("Post 3", asked["node"][:8])
+    assert sorted(path.name for path in stick.iterdir()) == ["a.cmi", "b.cmi", "c.cmi"]
+    assert clinic.home.is_member
+
+
+def test_a_code_is_shown_to_cameras_and_its_text_is_taken(inviter: LocalNode, tmp_path: Path) -> None:
+    """What was read from the other screen is pasted; of its addresses the one that answers is used."""
+    shown = CliRunner().invoke(app, ["invite", "--as", "courier", "--data", str(inviter.folder)])
+    assert shown.exit_code == 0
+    assert "clinicmesh:join?code=" in shown.stdout
+    assert any(block in shown.stdout for block in "\u2580\u2584\u2588")
+    code = command(inviter, "invite", "--as", "courier")
+    assert code["link"].startswith(f"clinicmesh:join?code={code['code']}&at=")
+    assert not any("127.0.0.1" in one for one in code["addresses"]) or len(code["addresses"]) == 1
+    courier = LocalNode(tmp_path / "courier")
+    link = link_of(code["code"], [f"127.0.0.1:{free_port()}", inviter.mesh_address])
+
+    assert command(courier, "join", link)["name"] == "Test"
+    assert courier.home.is_member
+
+
+def test_a_join_without_an_address_says_what_is_missing(tmp_path: Path) -> None:
+    """A code alone does not tell where to go."""
+    result = CliRunner().invoke(app, ["join", CODE, "--data", str(tmp_path / "x"), "--json"])
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]["code"] == "bad-invitation"
