@@ -26,6 +26,7 @@ from node.recovery import MAX_ROOTS, RecoverySheet
 from sync.bodies import Role
 from sync.errors import BadInvitation
 from sync.genesis import Mode
+from sync.ids import short
 
 PRESETS = {
     "clinic": [Role.INGEST, Role.CARRY, Role.ENROL],
@@ -105,7 +106,8 @@ def init(
     out.value({"mesh": mesh, "data": str(data), "recovery_sheet": lines[0], "recovery_sheets": lines})
     out.say(f"The mesh [bold]{name}[/] is made; its data folder is {data}.")
     for number, sheet in enumerate(lines, 1):
-        which = f" {number} of {roots}" if roots > 1 else ""
+        root = sheets[number - 1].root.id
+        which = f" {number} of {roots}, root {short(root)}" if roots > 1 else ""
         out.say(
             f"\n[bold]Recovery sheet{which}.[/] Write it on paper now: it is shown once and stored nowhere."
         )
