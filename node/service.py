@@ -305,8 +305,11 @@ class Service:
 
     def _work_through_intake(self) -> None:
         worked = False
-        while self._intake.examine_next() or self._intake.keep_next():
-            worked = True
+        while True:
+            if self._intake.examine_next() or self._intake.keep_next():
+                worked = True
+            elif not self._intake.examine_ahead():
+                break
         if worked:
             release_buffers()
 

@@ -235,10 +235,9 @@ async def _take_body(
     """Write a request's body at `offset` and return the upload, durable as far as it says."""
     checksum = _checksum_of(request)
     async with desk.turn(upload_id) as turn:
-        upload = await run_in_threadpool(uploads.get, caller.device_id, upload_id)
-        if upload.finished and offset == upload.offset:
-            return upload
-        part = await run_in_threadpool(uploads.begin, upload, offset)
+        part = await run_in_threadpool(_begun, uploads, caller.device_id, upload_id, offset)
+        if isinstance(part, Upload):
+            return part
         body = _Body(request)
         turn.body = body
         if turn.ended:
@@ -247,7 +246,14 @@ async def _take_body(
             return await _write(body, part, checksum)
         finally:
             await body.close()
-            await run_in_threadpool(part.close)
+            if not part.closed:
+                await run_in_threadpool(part.close)
+
+
+def _begun(uploads: Uploads, device: str, upload_id: str, offset: int) -> Part | Upload:
+    """Begin to write, or return the upload that is finished already."""
+    upload = uploads.get(device, upload_id)
+    return upload if upload.finished and offset == upload.offset else uploads.begin(upload, offset)
 
 
 async def _write(body: "_Body", part: Part, checksum: tuple[Any, bytes] | None) -> Upload:
@@ -258,7 +264,7 @@ async def _write(body: "_Body", part: Part, checksum: tuple[Any, bytes] | None) 
             await run_in_threadpool(_write_piece, part, piece, hashed, commit=checksum is None)
         if checksum is not None and checksum[0].digest() != checksum[1]:
             raise Refused("checksum-mismatch", "The bytes were altered on their way. Send them again.")
-        return await run_in_threadpool(part.commit)
+        return await run_in_threadpool(_finished, part)
     except BaseException as error:
         keep = checksum is None and isinstance(error, ClientDisconnect | _TakenOver | TimeoutError)
         if keep:
@@ -281,6 +287,12 @@ def _write_piece(part: Part, piece: bytes, hashed: Any, *, commit: bool) -> None
         part.commit()
 
 
+def _finished(part: Part) -> Upload:
+    upload = part.commit()
+    part.close()
+    return upload
+
+
 def _write_rest(part: Part, pieces: list[bytes]) -> None:
     for piece in pieces:
         part.write(piece)
@@ -298,7 +310,8 @@ class _Body:
         self._request = request
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES_AHEAD)
-        self._collected = bytearray()
+        self._collected: list[bytes] = []
+        self._size = 0
         self._failed: BaseException | None = None
         self._stopped = False
         self._task = asyncio.create_task(self._read())
@@ -328,8 +341,8 @@ class _Body:
         pieces = []
         while not self._pieces.empty():
             pieces.append(self._pieces.get_nowait() or b"")
-        for begin in range(0, len(self._collected), _PIECE_BYTES):
-            pieces.append(bytes(self._collected[begin : begin + _PIECE_BYTES]))
+        while self._size:
+            pieces.append(self._take(min(self._size, _PIECE_BYTES)))
         return pieces
 
     def stop(self) -> None:
@@ -350,19 +363,29 @@ class _Body:
             self._pieces.put_nowait(None)
 
     async def _read(self) -> None:
-        collected = self._collected
+        """Collect what comes, in chunks of the network, into pieces; each octet is copied once."""
         try:
             async for chunk in self._request.stream():
-                collected += chunk
-                while len(collected) >= _PIECE_BYTES:
-                    await self._pieces.put(bytes(collected[:_PIECE_BYTES]))
-                    del collected[:_PIECE_BYTES]
-            if collected:
-                await self._pieces.put(bytes(collected))
-                collected.clear()
+                self._collected.append(chunk)
+                self._size += len(chunk)
+                while self._size >= _PIECE_BYTES:
+                    await self._pieces.put(self._take(_PIECE_BYTES))
+            if self._size:
+                await self._pieces.put(self._take(self._size))
         except ClientDisconnect as gone:
             self._failed = gone
         await self._pieces.put(None)
+
+    def _take(self, size: int) -> bytes:
+        """Return the next octets of those that were collected, so many of them."""
+        over = self._size - size
+        chunks, self._collected = self._collected, []
+        if over:
+            last = chunks[-1]
+            chunks[-1] = last[:-over]
+            self._collected.append(last[-over:])
+        self._size = over
+        return b"".join(chunks)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ showing alone. Home of zipfile.
 """
 
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ SIZE_LIMIT = 16 << 30
 RATIO_LIMIT = 200
 RATIO_FLOOR = 16 << 20  # a black image packs by 1,000, and up to this size it harms nobody
 _LOCAL_HEADER = 30
+_LOCAL = struct.Struct("<4s2xHH8xIIHH")  # signature, flags, method, sizes, lengths of name and extra field
+_SIGNATURE = b"PK\x03\x04"
+_UNREADABLE_FLAGS = 0x1 | 0x20 | 0x40 | 0x2000  # encrypted in one way or another, or a patch
+_SIZES_FOLLOW, _UTF8_NAME = 0x8, 0x800
+_SIZE_ELSEWHERE = 0xFFFFFFFF  # Zip64
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _READ_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError),
@@ -54,6 +60,7 @@ class Archive:
     """
 
     def __init__(self, file: SpoolReader) -> None:
+        self._file = file
         try:
             self._zip = zipfile.ZipFile(cast("IO[bytes]", file))
         except (*_READ_ERRORS, OverflowError, LookupError):
@@ -70,17 +77,109 @@ class Archive:
             raise BadArchive("empty-archive")
 
     @contextmanager
-    def open(self, number: int) -> Iterator[BinaryIO]:
-        """Open a member for reading.
+    def open(self, number: int, *, checked: bool = True) -> Iterator[BinaryIO]:
+        """Open a member for reading; `checked` by its CRC-32, which a stored one can do without.
 
         Raises:
             BadArchive: `zip-member-damaged`, also while it is read.
         """
+        info = self._infos[number]
         try:
-            with self._zip.open(self._infos[number]) as stream:
+            if info.compress_type == zipfile.ZIP_STORED:
+                stretch = Stretch(self._file, self.place(number), info.file_size, info.CRC, checked=checked)
+                yield cast("BinaryIO", stretch)
+                return
+            with self._zip.open(info) as stream:
                 yield cast("BinaryIO", stream)
         except _READ_ERRORS:
             raise BadArchive("zip-member-damaged") from None
+
+    def place(self, number: int) -> int:
+        """Return where the octets of a stored member begin.
+
+        Raises:
+            BadArchive: `zip-member-damaged`; the headers at both ends do not agree.
+        """
+        info = self._infos[number]
+        local = local_header(self._file, info.header_offset)
+        charset = "utf-8" if info.flag_bits & _UTF8_NAME else "cp437"
+        if (
+            local is None
+            or local.name.decode(charset, "replace") != info.orig_filename
+            or info.compress_size != info.file_size
+        ):
+            raise BadArchive("zip-member-damaged")
+        return local.place
+
+    def stored(self, number: int) -> tuple[int, int, int] | None:
+        """Return place, size and CRC-32 of a stored member; None if it is packed.
+
+        Raises:
+            BadArchive: `zip-member-damaged`; the headers at both ends do not agree.
+        """
+        info = self._infos[number]
+        if info.compress_type != zipfile.ZIP_STORED:
+            return None
+        return self.place(number), info.file_size, info.CRC
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The header in front of a member. `size` is None where it does not say."""
+
+    place: int  # of its first octet
+    name: bytes = field(repr=False)
+    stored: bool
+    size: int | None
+
+
+def local_header(file: SpoolReader, at: int) -> Local | None:
+    """Return the header at an offset (APPNOTE 6.3.10 §4.3.7); None if there is none that can be used."""
+    data = file.read_at(at, _LOCAL_HEADER)
+    if len(data) < _LOCAL_HEADER:
+        return None
+    signature, flags, method, _, size, name_length, extra_length = _LOCAL.unpack(data)
+    name = file.read_at(at + _LOCAL_HEADER, name_length)
+    if signature != _SIGNATURE or flags & _UNREADABLE_FLAGS or len(name) < name_length:
+        return None
+    told = not flags & _SIZES_FOLLOW and size != _SIZE_ELSEWHERE
+    place = at + _LOCAL_HEADER + name_length + extra_length
+    return Local(place, name, method == zipfile.ZIP_STORED, size if told else None)
+
+
+class Stretch:
+    """Octets of a file as they are, to be read once; checked by their CRC-32 if it is known.
+
+    `zipfile` would copy each of them three times.
+    """
+
+    def __init__(
+        self, file: SpoolReader, place: int, size: int, wanted: int | None = None, *, checked: bool = True
+    ) -> None:
+        self.crc = 0
+        self._checked = checked
+        self._file = file
+        self._at = place
+        self._left = size
+        self._wanted = wanted
+
+    def read(self, size: int) -> bytes:
+        """Return the next octets, none at the end.
+
+        Raises:
+            BadZipFile: they end early, or the CRC-32 differs.
+        """
+        wanted = min(size, self._left)
+        data = self._file.read_at(self._at, wanted)
+        if len(data) < wanted:
+            raise zipfile.BadZipFile
+        self._at += len(data)
+        self._left -= len(data)
+        if self._checked:
+            self.crc = zlib.crc32(data, self.crc)
+            if not self._left and self._wanted not in (None, self.crc):
+                raise zipfile.BadZipFile
+        return data
 
 
 def _check(infos: list[zipfile.ZipInfo], directory_at: int) -> None:

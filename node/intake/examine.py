@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
+from node.intake.ahead import Ahead
 from node.intake.archive import Archive, BadArchive, Member
 from node.intake.detect import Content, content_of
 from node.intake.dicom import PIECE_BYTES, Found, Header, HeaderReader
@@ -33,7 +34,13 @@ def nothing_known(instances: Sequence[ExaminedInstance]) -> int:
     return 0
 
 
-def examine(file: SpoolReader, name: str, headers: HeaderReader, known: Known = nothing_known) -> Examination:
+def examine(
+    file: SpoolReader,
+    name: str,
+    headers: HeaderReader,
+    known: Known = nothing_known,
+    ahead: Ahead | None = None,
+) -> Examination:
     """Return what an upload holds.
 
     Args:
@@ -41,6 +48,7 @@ def examine(file: SpoolReader, name: str, headers: HeaderReader, known: Known = 
         name: what the sender called it.
         headers: reads DICOM headers.
         known: recognises what was here before.
+        ahead: what was looked at while it came.
 
     Raises:
         UploadDamaged: the spool file is not what was written.
@@ -58,18 +66,35 @@ def examine(file: SpoolReader, name: str, headers: HeaderReader, known: Known = 
     except BadArchive as refused:
         return Examination(code=refused.code)
     for member in archive.members:
-        findings.add(member.name, member.size, member.number, _member(archive, member, headers))
+        findings.add(member.name, member.size, member.number, _member(archive, member, headers, ahead))
     return findings.examination(known)
 
 
-def _member(archive: Archive, member: Member, headers: HeaderReader) -> Found:
+def look_ahead(ahead: Ahead, file: SpoolReader, octets: int, headers: HeaderReader) -> bool:
+    """Examine files of a ZIP that has not come whole; False if none that is here is left.
+
+    Raises:
+        UploadDamaged: the spool file is not what was written.
+    """
+    return ahead.go_on(file, octets, lambda stream, size: _look(stream, size, headers))
+
+
+def _member(archive: Archive, member: Member, headers: HeaderReader, ahead: Ahead | None) -> Found:
     if member.code is not None:
         return Found(code=member.code)
     try:
+        if ahead is not None and (stored := archive.stored(member.number)) is not None:
+            found = ahead.known(*stored)
+            if found is not None:
+                return found
         with archive.open(member.number) as stream:
-            return _read(stream.read(PIECE_BYTES), stream, member.size, headers)
+            return _look(stream, member.size, headers)
     except BadArchive as damaged:
         return Found(code=damaged.code)
+
+
+def _look(stream: BinaryIO, size: int, headers: HeaderReader) -> Found:
+    return _read(stream.read(PIECE_BYTES), stream, size, headers)
 
 
 def _read(first: bytes, rest: BinaryIO, size: int, headers: HeaderReader) -> Found:

@@ -45,7 +45,7 @@ def _whole(file: SpoolReader) -> Iterator[bytes]:
 def _member(archive: Archive, number: int | None) -> Iterator[bytes]:
     assert number is not None
     try:
-        with archive.open(number) as stream:
+        with archive.open(number, checked=False) as stream:  # the vault checks the SHA-256
             yield from _pieces(stream)
     except BadArchive:
         raise UploadDamaged("an upload is no longer the archive that was examined") from None

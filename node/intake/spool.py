@@ -12,9 +12,11 @@ import errno
 import io
 import os
 import struct
+import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ _NONCE = bindings.crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 _TAG = bindings.crypto_aead_xchacha20poly1305_ietf_ABYTES
 _LENGTH = struct.Struct(">I")
 _HEAD = _LENGTH.size + _NONCE
-_CACHED_FRAMES = 3
+_OPENED_FRAMES = 4
 _READ_LIMIT = 64 << 20  # zipfile reads a whole central directory at once, whatever its length claims
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 
@@ -93,7 +95,8 @@ class SpoolWriter:
             plaintext, _frame_of(self._upload_id, self.offset), nonce, self._key
         )
         with files.disk_errors():
-            files.write_all(self._descriptor, _LENGTH.pack(len(sealed)) + nonce + sealed)
+            files.write_all(self._descriptor, _LENGTH.pack(len(sealed)) + nonce)
+            files.write_all(self._descriptor, sealed)
         self.offset += len(plaintext)
         self.position += _HEAD + len(sealed)
 
@@ -107,9 +110,16 @@ class SpoolWriter:
         with files.disk_errors():
             os.truncate(self._descriptor, position)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return self._descriptor < 0
+
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def cut(path: Path, position: int) -> None:
@@ -134,21 +144,32 @@ class SpoolReader(io.RawIOBase):
         keys: (first offset, opened key), in order.
         position: how far the file counts.
         length: the octets of plaintext that it must hold.
+        recent: gives the plaintext of the frame at an offset if it is still in memory.
 
     Raises:
         UploadDamaged: the file is not what was written.
     """
 
     def __init__(
-        self, path: Path, upload_id: str, *, keys: Sequence[tuple[int, bytes]], position: int, length: int
+        self,
+        path: Path,
+        upload_id: str,
+        *,
+        keys: Sequence[tuple[int, bytes]],
+        position: int,
+        length: int,
+        recent: Callable[[int], bytes | None] | None = None,
     ) -> None:
         super().__init__()
+        self._recent = recent
         self._upload_id = upload_id
         self._keys = list(keys)
         self._key_starts = [start for start, _ in keys]
         self._length = length
         self._at = 0
-        self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+        self._opener = ThreadPoolExecutor(1, "spool")  # starts no thread before it is used
+        self._opened: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._starts: list[int] = []
         self._frames: list[_Frame] = []
         self._file: io.FileIO | None = None
@@ -193,19 +214,26 @@ class SpoolReader(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         """Return the next `size` octets, fewer only at the end. Never more than 64 MiB at once."""
         left = max(0, self._length - self._at)
-        wanted = left if size is None or size < 0 else min(size, left)
+        data = self.read_at(self._at, left if size is None or size < 0 else min(size, left))
+        self._at += len(data)
+        return data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return `size` octets from `offset` on, fewer only at the end; `tell` stays. From any thread."""
+        wanted = min(size, max(0, self._length - offset))
         if wanted > _READ_LIMIT:
             raise ValueError("more than may be read at once")
-        parts = []
+        parts: list[bytes | memoryview] = []
         while wanted > 0:
-            number = bisect_right(self._starts, self._at) - 1
+            number = bisect_right(self._starts, offset) - 1
             frame = self._frame(number)
-            inside = self._at - self._starts[number]
-            part = frame if inside == 0 and wanted >= len(frame) else frame[inside : inside + wanted]
+            inside = offset - self._starts[number]
+            whole = inside == 0 and wanted >= len(frame)
+            part = frame if whole else memoryview(frame)[inside : inside + wanted]
             parts.append(part)
-            self._at += len(part)
+            offset += len(part)
             wanted -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts[0] if len(parts) == 1 and isinstance(parts[0], bytes) else b"".join(parts)
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer as far as there are octets."""
@@ -215,7 +243,8 @@ class SpoolReader(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file and forget what was decrypted."""
-        self._cache.clear()
+        self._opener.shutdown(cancel_futures=True)
+        self._opened.clear()
         if self._file is not None:
             self._file.close()
         super().close()
@@ -237,20 +266,38 @@ class SpoolReader(io.RawIOBase):
             raise UploadDamaged("a spool file does not hold what was committed")
 
     def _frame(self, number: int) -> bytes:
-        found = self._cache.get(number)
-        if found is not None:
-            return found
+        """Return a frame's plaintext; the next one is opened meanwhile if they are read in order."""
+        with self._lock:
+            future = self._frame_begun(number)
+            if number + 1 < len(self._frames) and number - 1 in self._opened:
+                self._frame_begun(number + 1)
+            while len(self._opened) > _OPENED_FRAMES:
+                self._opened.popitem(last=False)
+        return future.result()
+
+    def _frame_begun(self, number: int) -> "Future[bytes]":
+        future = self._opened.get(number)
+        if future is None:
+            held = None if self._recent is None else self._recent(self._starts[number])
+            if held is None or len(held) != self._frames[number].sealed - _TAG:
+                future = self._opener.submit(self._open_frame, number)
+            else:
+                future = Future()
+                future.set_result(held)
+            self._opened[number] = future
+        else:
+            self._opened.move_to_end(number)
+        return future
+
+    def _open_frame(self, number: int) -> bytes:
+        """Read and decrypt a frame; in the opener's thread."""
         frame, start = self._frames[number], self._starts[number]
         assert self._file is not None
         with files.disk_errors():
             self._file.seek(frame.position + _LENGTH.size)
             data = self._file.read(_NONCE + frame.sealed)
         key = self._keys[bisect_right(self._key_starts, start) - 1][1]
-        plaintext = _open(data[_NONCE:], _frame_of(self._upload_id, start), data[:_NONCE], key)
-        self._cache[number] = plaintext
-        if len(self._cache) > _CACHED_FRAMES:
-            self._cache.popitem(last=False)
-        return plaintext
+        return _open(data[_NONCE:], _frame_of(self._upload_id, start), data[:_NONCE], key)
 
 
 def _frame_of(upload_id: str, offset: int) -> bytes:

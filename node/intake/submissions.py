@@ -10,7 +10,6 @@ while the node is unlocked. Nothing is sent that a person did not confirm: what 
 what was confirmed by the digest of its instances.
 """
 
-import base64
 import logging
 import secrets
 import threading
@@ -26,10 +25,10 @@ from node.intake import confirmation as confirmations
 from node.intake.confirmation import Confirmation
 from node.intake.dicom import HeaderReader
 from node.intake.examination import Examination, ExaminedStudy, from_json, shown, to_json
-from node.intake.examine import Known, examine, nothing_known
+from node.intake.examine import Known, examine, look_ahead, nothing_known
 from node.intake.keeping import incoming
 from node.intake.reasons import REASONS
-from node.intake.uploads import IntakeKeys, Limits, Uploads, erased
+from node.intake.uploads import IntakeKeys, Limits, Uploads, erased, file_name
 from node.store.database import Database
 from node.store.intake import (
     IntakeStore,
@@ -46,6 +45,8 @@ from sync.ids import short
 log = logging.getLogger(__name__)
 
 State = SubmissionState
+
+_AHEAD_BYTES = 16 << 20  # of an upload that still comes, examined in one go
 
 
 class Keep(Protocol):
@@ -110,7 +111,7 @@ class Intake:
         self._headers = HeaderReader()
         self._examining = threading.Lock()
         self._keeping = threading.Lock()
-        self.uploads = Uploads(self._store, folder, keys, clock, limits or Limits(), self._on_received)
+        self.uploads = Uploads(self._store, folder, keys, clock, limits or Limits(), self._on_received, wake)
 
     def close(self) -> None:
         """End the worker process."""
@@ -272,6 +273,24 @@ class Intake:
             self._wake()
         return True
 
+    def examine_ahead(self) -> bool:
+        """Examine a little of an upload that still comes; False if there is nothing to look at.
+
+        It only makes the examination quicker: what goes wrong here is met again there, and told.
+        """
+        with self._examining:
+            wanted = self.uploads.growing.wanted()
+            if wanted is None:
+                return False
+            upload_id, ahead = wanted
+            upload, more = self._store.upload(upload_id), False
+            if upload is not None and not upload.finished and not upload.erased:
+                with suppress(NodeError), self.uploads.reader(upload, held=True) as file:
+                    more = look_ahead(ahead, file, _AHEAD_BYTES, self._headers)
+            if not more:
+                self.uploads.growing.looked_at(upload_id)
+            return True
+
     def keep_next(self) -> bool:
         """Keep what was confirmed and has waited longest; False if nothing waits, or the node is locked.
 
@@ -309,12 +328,15 @@ class Intake:
         self._wake()
 
     def _examined(self, upload: Upload) -> Examination:
+        growing = self.uploads.growing
         try:
-            name = _file_name(self.uploads.metadata(upload))
+            name = file_name(self.uploads.metadata(upload))
             with self.uploads.reader(upload) as file:
-                return examine(file, name, self._headers, self._known)
+                return examine(file, name, self._headers, self._known, growing.known(upload.id))
         except StoreDamaged:
             return Examination(code="upload-damaged")
+        finally:
+            growing.forget(upload.id)
 
     def _compared(self, submission: Submission) -> Submission:
         """Return the submission with what the comparison says, if both sides are there to be read."""
@@ -416,16 +438,6 @@ _LEFT = (
 
 def _noting(submission_id: str, place: int) -> OnCommit:
     return lambda session, entry: note_entry(session, submission_id, place, entry)
-
-
-def _file_name(metadata: bytes) -> str:
-    """Return the name that the sender gave (tus: `key base64, key base64`), or nothing."""
-    for pair in metadata.decode("ascii", "ignore").split(","):
-        key, _, value = pair.strip().partition(" ")
-        if key == "filename":
-            with suppress(ValueError):
-                return base64.b64decode(value, validate=True).decode("utf-8", "replace")
-    return ""
 
 
 def _own(submission: Submission | None, device: str) -> Submission:

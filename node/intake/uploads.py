@@ -8,10 +8,12 @@ While an upload is under way its key is in memory. After a restart only the inta
 so what comes then is sealed under a new key: uploads go on while the node is locked.
 """
 
+import base64
 import logging
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +21,7 @@ from typing import Protocol
 from node.clock import Clock
 from node.errors import DiskFull, Locked, Refused, UploadDamaged, WrongOffset
 from node.intake import spool
+from node.intake.ahead import Growing
 from node.store import files
 from node.store.intake import IntakeStore, SubmissionState, Upload
 from sync.errors import CannotOpen
@@ -71,6 +74,7 @@ class Uploads:
         clock: uploads that rest for 30 days of its carried time expire.
         limits: how much is taken.
         received: called with a submission's id when all of its octets are durable.
+        grown: called when more of an upload is durable, but not all; see `growing`.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Uploads:
         clock: Clock,
         limits: Limits,
         received: Callable[[str], None],
+        grown: Callable[[], None] = lambda: None,
     ) -> None:
         self.limits = limits
         self._store = store
@@ -88,6 +93,8 @@ class Uploads:
         self._keys = keys
         self._clock = clock
         self._received = received
+        self._grown = grown
+        self.growing = Growing()
         self._live: dict[str, _LiveKey] = {}
         self._lock = threading.Lock()
         self._recover()
@@ -225,11 +232,12 @@ class Uploads:
         """Remove an upload's file, durably, after its row says `erased`."""
         with self._lock:
             self._live.pop(upload.id, None)
+        self.growing.forget(upload.id)
         if files.remove(self._path(upload.id)):
             files.sync_dir(self._folder)
 
-    def reader(self, upload: Upload) -> spool.SpoolReader:
-        """Open a finished upload for reading.
+    def reader(self, upload: Upload, *, held: bool = False) -> spool.SpoolReader:
+        """Open an upload for reading, as far as it came; what is held in memory too, or from the disk alone.
 
         Raises:
             Locked: the passphrase is needed.
@@ -240,7 +248,12 @@ class Uploads:
         except CannotOpen:
             raise UploadDamaged("an upload's key does not open") from None
         return spool.SpoolReader(
-            self._path(upload.id), upload.id, keys=keys, position=upload.position, length=upload.length
+            self._path(upload.id),
+            upload.id,
+            keys=keys,
+            position=upload.position,
+            length=upload.offset,
+            recent=(lambda offset: self.growing.recent(upload.id, offset)) if held else None,
         )
 
     def _path(self, upload_id: str) -> Path:
@@ -309,6 +322,7 @@ class Part:
         if self.offset + len(piece) > self.upload.length:
             raise Refused("too-large", "More bytes came than were announced.")
         self._uploads._need(len(piece))
+        self._uploads.growing.hold(self.upload.id, self.offset, piece)
         self._writer.write(piece)
 
     def commit(self) -> Upload:
@@ -337,11 +351,18 @@ class Part:
         if upload.finished:
             log.info("upload complete upload=%s size=%d", short(bytes.fromhex(upload.id)), upload.length)
             self._uploads._received(upload.submission)
+        elif self._uploads.growing.note(upload.id, upload.offset):
+            self._uploads._grown()
         return upload
 
     def discard(self) -> None:
         """Drop what was written since the last commit."""
         self._writer.cut(self.upload.position)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was let go."""
+        return self._writer.closed
 
     def close(self) -> None:
         """Let go of the file."""
@@ -351,3 +372,13 @@ class Part:
 def erased(upload: Upload) -> Upload:
     """Return the row of an upload that is to be erased: without its keys nothing of it can be read."""
     return replace(upload, keys=(), metadata_box=b"", erased=True)
+
+
+def file_name(metadata: bytes) -> str:
+    """Return the name that the sender gave (tus: `key base64, key base64`), or nothing."""
+    for pair in metadata.decode("ascii", "ignore").split(","):
+        key, _, value = pair.strip().partition(" ")
+        if key == "filename":
+            with suppress(ValueError):
+                return base64.b64decode(value, validate=True).decode("utf-8", "replace")
+    return ""
