@@ -62,13 +62,15 @@ def adopt_strays(node: Node) -> int:
     cut off, and goes; it stays if a manifest cannot be read, which may list it. Called at the start,
     before anything is written.
     """
-    known = set(node.queue.known_blobs())
+    known, cut_off = set(node.queue.known_blobs()), node.notes.sealing()
     strays = [blob for blob in node.blobs.ids() if blob not in known]
     adopted, listed, unreadable = 0, set[BlobId](), 0
     for blob in strays:
         if node.blobs.read(blob, 0, len(_MAGIC)) != _MAGIC:
             continue
         entry = EntryId(blob)
+        if entry in cut_off:
+            continue  # it was never announced: its submission is still here, or was taken back
         try:
             data = node.blobs.get(blob)
             manifest = parse_manifest(data)
@@ -87,8 +89,10 @@ def adopt_strays(node: Node) -> int:
             _announce(node, entry, data, manifest)
             adopted += 1
     for blob in strays:
-        if blob not in listed and not unreadable:
+        if blob not in listed and (not unreadable or EntryId(blob) in cut_off):
             node.blobs.delete(blob)
+    for entry in cut_off:
+        node.notes.end_sealing(entry)
     if strays:
         log.warning("stray files found blobs=%d entries=%d", len(strays), adopted)
     return adopted
@@ -174,13 +178,14 @@ def _blob_files(folder: Path) -> dict[BlobId, Path]:
 def _manifests(files: dict[BlobId, Path], node: Node) -> Iterator[tuple[EntryId, bytes, Manifest]]:
     """Yield every manifest of this mesh among the files."""
     for blob, path in files.items():
-        with path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                continue
-        data = path.read_bytes()
         try:
+            with path.open("rb") as file:
+                if file.read(len(_MAGIC)) != _MAGIC:
+                    continue
+            data = path.read_bytes()
             manifest = parse_manifest(data)
-        except BadManifest:
+        except (BadManifest, OSError):  # a dying disk gives what it can
+            log.warning("a manifest cannot be read blob=%s", short(blob))
             continue
         if BlobId(entry_id(data)) == blob and manifest.mesh == node.membership.genesis.mesh_id:
             yield EntryId(blob), data, manifest

@@ -208,8 +208,7 @@ class Service:
         keep_large_buffers()
         adopt_strays(self._node)
         self._node.holdings.settle()
-        for address in self._node.settings.peers:
-            self._node.notes.add_peer(address)
+        self._node.notes.give_peers(self._node.settings.peers)
         addresses = self._serve()
         operator.write(self._node.home.run, operator.Operator(addresses.local, self._operator_token))
         self._node.facts.listen(self._on_facts)
@@ -351,6 +350,7 @@ class Service:
             confirmed,
             recipients=node.recipients(),
             mesh=node.membership.genesis.mesh_id,
+            named=node.notes.note_sealing,
         )
         listed = [(BlobId(kept.entry_id), len(kept.manifest)), *kept.blobs]
         body = Study(
@@ -362,9 +362,16 @@ class Service:
             submission=submission,
             origin=node.facts.node_id,
         )
-        with node.facts.writing() as writing:
-            node.holdings.keep_own(writing, kept.entry_id, body, listed)
-            on_commit(writing.session, kept.entry_id)
+        try:
+            with node.facts.writing() as writing:
+                node.holdings.keep_own(writing, kept.entry_id, body, listed)
+                on_commit(writing.session, kept.entry_id)
+                node.notes.forget_sealing(writing.session, kept.entry_id)
+        except BaseException:
+            if node.queue.get(kept.entry_id) is None:  # nothing was committed: it was taken back, or failed
+                node.holdings.abandon(listed)
+                node.notes.end_sealing(kept.entry_id)
+            raise
         log.info("study kept entry=%s blobs=%d bytes=%d", short(kept.entry_id), len(listed), kept.size)
         return kept.entry_id
 

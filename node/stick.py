@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.errors import DiskFull, Refused
+from node.errors import DiskFull, Refused, StoreDamaged
 from node.keys import random_octets
 from node.mesh.exchange import Exchange
 from node.mesh.wire import FACTS_BATCH_BYTES
@@ -47,7 +47,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What a stick carries after an export. `aboard` of `due` entries; `left_out` found no room."""
+    """What a stick carries after an export. `left_out` found no room, or is damaged here."""
 
     name: str
     due: int
@@ -141,10 +141,10 @@ class Stick:
         name = blob.hex().upper()
         return self.root / "BLOBS" / name[:2] / name
 
-    def has(self, blob: BlobId, size: int) -> bool:
-        """Say whether a blob of that size lies there."""
+    def has(self, blob: BlobId) -> bool:
+        """Say whether a blob lies there and is what its name says."""
         try:
-            return self.path_of(blob).stat().st_size == size
+            return hashlib.sha256(self.path_of(blob).read_bytes()).digest() == blob
         except OSError:
             return False
 
@@ -187,6 +187,9 @@ def export_to(
             _write_entry(node, stick, entry)
             aboard += 1
         except DiskFull:
+            left_out += 1
+        except StoreDamaged:
+            node.holdings.verify(entry)  # takes custody back; the blobs come again from others
             left_out += 1
     progress(len(due), len(due))
     log.info("stick written entries=%d total=%d", aboard, len(due))
@@ -246,8 +249,8 @@ def _write_entry(node: Node, stick: Stick, entry: EntryId) -> None:
     Raises:
         DiskFull: the stick is full; without its marker nobody takes the entry for whole.
     """
-    for blob, size in reversed(node.queue.blobs(entry)):
-        if not stick.has(blob, size):
+    for blob, _ in reversed(node.queue.blobs(entry)):
+        if not stick.has(blob):
             stick.put(blob, node.blobs.get(blob))
     stick.mark_ready(entry)
 

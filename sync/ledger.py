@@ -8,7 +8,7 @@ admission, voiding and standing are recomputed from facts, never from the order 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sync.bodies import DestinationBody, Device, Report, Role
@@ -261,13 +261,18 @@ class Ledger:
         return {fact.header.entry for fact in live if fact.header.entry is not None}
 
     def devices(self) -> dict[bytes, Device]:
-        """Return the devices that may log in, by device id. One revocation ends a device for ever."""
+        """Return the devices that may log in, by device id. One revocation ends a device for ever.
+
+        A chain only narrows: an administrator's device is one that a node with `admit` enrolled; of
+        any other node it is a lead's.
+        """
         devices: dict[bytes, Device] = {}
         ended: set[bytes] = set()
         for fact in sorted(self._of_kind(Device.KIND), key=lambda f: f.order):
             body = fact.body
             if isinstance(body, Device) and self._membership.counts(fact, Role.ENROL):
-                devices[body.device] = body
+                may_admit = Role.ADMIT in self._membership.granted(fact.header.author)
+                devices[body.device] = body if may_admit else _narrowed(body)
                 if body.revokes:
                     ended.add(body.device)
         return {device: body for device, body in devices.items() if device not in ended}
@@ -293,3 +298,8 @@ class Ledger:
 
     def _of_kind(self, kind: str) -> Iterator[Fact]:
         return (f for f in self._facts[FactClass.PERMANENT].values() if f.header.kind == kind)
+
+
+def _narrowed(device: Device) -> Device:
+    """Return a device as a node without `admit` may enrol it."""
+    return replace(device, role="lead") if device.role == "admin" else device

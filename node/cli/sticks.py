@@ -30,7 +30,7 @@ def export_stick(
         out.value(said)
         out.say(f"[bold]{said['aboard']} of {said['due']} studies aboard[/] of {said['name']}.")
         if said["left_out"]:
-            out.say(f"{said['left_out']} found no room. Nothing is lost: they wait here.")
+            out.say(f"{said['left_out']} found no room, or are damaged here. They wait here, and come again.")
         if said["removed"]:
             out.say(f"{said['removed']} delivered studies were taken off it.")
         out.say("You may pull the stick out now.")

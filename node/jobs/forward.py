@@ -7,11 +7,11 @@ is sent again. What ends an entry is `sync.evidence.judge`, never an answer to a
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from node.clock import Clock
-from node.deliver.destination import Destination, Outgoing, Result
+from node.deliver.destination import Destination, Outgoing
 from node.errors import (
     CodecUnknown,
     DestinationBusy,
@@ -20,11 +20,12 @@ from node.errors import (
     Locked,
     StoreDamaged,
 )
+from node.jobs.pieces import in_chunks, outgoing_of, proof_of
 from node.keys import Keystore
 from node.store.holdings import Holdings
-from node.store.queue import Proof, QueueEntry
+from node.store.queue import QueueEntry
 from node.store.vault import OpenStudy, Vault
-from sync.bodies import Claim, Decision, DestinationBody, Role, Tombstone, Trouble
+from sync.bodies import Claim, Decision, DestinationBody, Ending, Role, Tombstone, Trouble
 from sync.entries import EntryView
 from sync.errors import BadManifest, CannotOpen
 from sync.evidence import (
@@ -39,12 +40,9 @@ from sync.evidence import (
 )
 from sync.forwarding import Deliverable, Setback, choose, delay_after
 from sync.ids import BlobId, NodeId, short
-from sync.manifest import IndexedInstance
 from sync.plan import is_on_its_way
 
 log = logging.getLogger(__name__)
-_CHUNK_INSTANCES = 100
-_CHUNK_BYTES = 128 * 1024 * 1024
 _CLAIM_LEASE_MS = 10 * 60_000
 _TROUBLE_RETRY_MS = 60 * 60_000
 _NO_DESTINATION_RETRY_MS = 5_000
@@ -163,7 +161,7 @@ class Forwarder:
         if chosen:
             return chosen
         known = self._holdings.facts.ask(lambda ledger: sorted(ledger.destinations()))
-        return known[0] if known else ""
+        return known[0] if len(known) == 1 else ""
 
     # -- delivering -----------------------------------------------------------------------------
 
@@ -200,6 +198,13 @@ class Forwarder:
         return self._conclude(study, verdict)
 
     def _open(self, held: QueueEntry, view: EntryView, name: str) -> _Study | None:
+        secret = self._keystore.seal_secret
+        if secret is None:
+            self._rest(held, Setback.STUDY)
+            return None
+        opened = self._vault.open_study(self._holdings.blobs.get(BlobId(held.entry)), secret)
+        # A study that was salvaged is announced without its destination; what was confirmed is sealed in it.
+        name = name or str(opened.index.confirmed.get("destination") or "")
         body = self._holdings.facts.ask(lambda ledger: ledger.destinations().get(name))
         if body is None and self._holdings.facts.ask(lambda ledger: bool(ledger.destinations())):
             self._trouble(held, "destination-unknown", 0)  # a person chose one that nobody has told us of
@@ -210,10 +215,6 @@ class Forwarder:
             self._queue.set_setback(held.entry, failures=held.failures, setback=setback, try_at_ms=soon)
             log.warning("no such destination for entry=%s", short(held.entry))
             return None
-        secret = self._keystore.seal_secret
-        if secret is None:
-            return None
-        opened = self._vault.open_study(self._holdings.blobs.get(BlobId(held.entry)), secret)
         uid = opened.index.study_uid
         return _Study(
             held=held,
@@ -223,7 +224,7 @@ class Forwarder:
             place=f"{name} {body.url}",
             demanded=Evidence(body.evidence),
             opened=opened,
-            outgoing=tuple(_outgoing(uid, opened, instance) for instance in opened.index.instances),
+            outgoing=tuple(outgoing_of(uid, opened, instance) for instance in opened.index.instances),
         )
 
     def _destination(self, name: str, body: DestinationBody, secret: bytes) -> Destination:
@@ -243,7 +244,7 @@ class Forwarder:
         outcomes: dict[str, Outcome] = {}
         position = {one.uid: number for number, one in enumerate(study.outgoing)}
         open_ = [one for one in study.outgoing if one.uid not in proofs]
-        for chunk in _chunks(open_):
+        for chunk in in_chunks(open_):
             results = {result.uid: result for result in study.destination.store(chunk)}
             shown = study.destination.prove(chunk[0].study_uid, chunk, study.demanded)
             outcomes |= {uid: result.outcome for uid, result in results.items()}
@@ -251,7 +252,7 @@ class Forwarder:
             self._queue.note_proofs(
                 study.held.entry,
                 [
-                    _proof(position[one.uid], study.place, results.get(one.uid), shown.get(one.uid))
+                    proof_of(position[one.uid], study.place, results.get(one.uid), shown.get(one.uid))
                     for one in chunk
                 ],
             )
@@ -291,6 +292,9 @@ class Forwarder:
             self._end(study, verdict)
             return True
         refused = len(verdict.conflicts) + len(verdict.rejected)
+        if verdict.left_out and not (verdict.proven or verdict.missing or refused):
+            self._withdraw(study)  # a person left out every image: nothing was delivered
+            return True
         if refused and not verdict.missing:
             self._trouble(study.held, "conflict" if verdict.conflicts else "rejected", refused)
         else:
@@ -304,6 +308,24 @@ class Forwarder:
             refused,
         )
         return False
+
+    def _withdraw(self, study: _Study) -> None:
+        """End an entry of which a person left out everything; the study fact goes into the tombstone."""
+        said, body = study.view.study, study.view.announced
+        assert said is not None and body is not None
+        tombstone = Tombstone(
+            outcome=Ending.WITHDRAWN.value,
+            destination=study.name,
+            evidence="",
+            instances=len(study.outgoing),
+            proven=0,
+            receipt=None,
+            size=body.size,
+            origin=body.origin,
+            study=said.raw,
+        )
+        self._holdings.facts.issue(tombstone, study.held.entry)
+        log.warning("withdrawn, every image was left out entry=%s", short(study.held.entry))
 
     def _end(self, study: _Study, verdict: Verdict) -> None:
         """Write the tombstone and its receipt in one commit."""
@@ -393,18 +415,6 @@ class Forwarder:
 _REFUSALS = frozenset({Outcome.CONFLICT, Outcome.REJECTED})
 
 
-def _outgoing(study_uid: str, opened: OpenStudy, instance: IndexedInstance) -> Outgoing:
-    return Outgoing(
-        study_uid=study_uid,
-        uid=instance.uid,
-        sop_class=instance.sop_class,
-        syntax=instance.syntax,
-        size=instance.size,
-        sha256=instance.sha256,
-        open=lambda: opened.read(instance),
-    )
-
-
 def _answered(view: EntryView, decisions: frozenset[str] | None = None) -> list[Trouble]:
     """Return the troubles that stand and were answered by a person; clocks of two nodes are not compared."""
     answers = {
@@ -418,24 +428,3 @@ def _answered(view: EntryView, decisions: frozenset[str] | None = None) -> list[
 
 def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
-
-
-def _proof(position: int, place: str, result: Result | None, shown: InstanceProof | None) -> Proof:
-    outcome = Outcome.UNKNOWN if result is None else result.outcome
-    if shown is not None and shown.conflict:
-        outcome = Outcome.CONFLICT
-    level = None if shown is None or shown.conflict or shown.level is None else shown.level.value
-    return Proof(position, place, outcome.value, level)
-
-
-def _chunks(outgoing: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
-    chunk: list[Outgoing] = []
-    size = 0
-    for one in outgoing:
-        if chunk and (len(chunk) >= _CHUNK_INSTANCES or size + one.size > _CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(one)
-        size += one.size
-    if chunk:
-        yield chunk

@@ -32,8 +32,7 @@ def sweep(holdings: Holdings, notes: Notes, settings: Settings, clock: Clock) ->
     erased = 0
     for held in holdings.queue.all():
         if held.erasing or _may_go(holdings, held, settings, clock.carried_ms(), mixed_ms, pressed=pressed):
-            holdings.erase(held.entry)
-            erased += 1
+            erased += holdings.erase(held.entry)
     if erased:
         holdings.facts.database.checkpoint()
     return erased

@@ -4,6 +4,7 @@ What a meeting does with them stands in `node.mesh.meeting`. No proxies, no redi
 timeout for silence, none for its length.
 """
 
+import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from sync.ids import BlobId, EntryId, NodeId
 _TIMEOUT = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
 _NEWS_TIMEOUT = httpx.Timeout(connect=5.0, read=wire.NEWS_WAIT_S + 15.0, write=15.0, pool=15.0)
 IN_FLIGHT = 4
+_MAX_PROBLEM = 65_536
 
 
 class PeerClient:
@@ -70,10 +72,8 @@ class PeerClient:
     def reconcile(self, name: str, message: bytes, token: str | None) -> tuple[str, bytes]:
         """Send a reconcile message; return the peer's snapshot and its answer."""
         headers = {} if token is None else {wire.SNAPSHOT_HEADER: token}
-        with self._line():
-            answer = self._http.post(f"/reconcile/{name}", content=message, headers=headers)
-            _check(answer)
-        return answer.headers.get(wire.SNAPSHOT_HEADER, ""), answer.content
+        answer, body = self._ask("POST", f"/reconcile/{name}", content=message, headers=headers)
+        return answer.headers.get(wire.SNAPSHOT_HEADER, ""), body
 
     def get_facts(self, ids: Sequence[bytes]) -> list[bytes]:
         """Fetch signed facts by their ids; the peer may send fewer."""
@@ -92,8 +92,6 @@ class PeerClient:
         """Fetch a blob from `offset` on, in pieces."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         with self._line(), self._http.stream("GET", f"/blobs/{blob.hex()}", headers=headers) as answer:
-            if answer.status_code not in (200, 206):
-                answer.read()
             _check(answer)
             if offset and answer.status_code != 206:
                 raise PeerRefused("the peer does not know ranges")
@@ -102,8 +100,7 @@ class PeerClient:
     def put_blob(self, blob: BlobId, offset: int, data: bytes, total: int) -> None:
         """Send a blob's octets from `offset` on."""
         headers = {"Content-Range": f"bytes {offset}-{total - 1}/{total}"} if offset else {}
-        with self._line():
-            _check(self._http.put(f"/blobs/{blob.hex()}", content=data, headers=headers))
+        self._ask("PUT", f"/blobs/{blob.hex()}", content=data, headers=headers)
 
     def news(self, told: bytes | None) -> wire.Hello | None:
         """Wait until the peer's facts are others than it has `told` (both fingerprints), up to 25 s.
@@ -111,16 +108,17 @@ class PeerClient:
         Returns what it says then, at once if nothing was told before; None if nothing came.
         """
         params = {} if told is None else {"told": told.hex()}
-        with self._line():
-            answer = self._http.get("/news", params=params, timeout=_NEWS_TIMEOUT)
-            _check(answer)
-        return None if answer.status_code == 204 else wire.decode_hello(answer.content)
+        answer, body = self._ask("GET", "/news", params=params, timeout=_NEWS_TIMEOUT)
+        return None if answer.status_code == 204 else wire.decode_hello(body)
 
     def _post(self, path: str, body: bytes) -> bytes:
-        with self._line():
-            answer = self._http.post(path, content=body, headers={"Content-Type": wire.CBOR_TYPE})
+        return self._ask("POST", path, content=body, headers={"Content-Type": wire.CBOR_TYPE})[1]
+
+    def _ask(self, method: str, path: str, **more: Any) -> tuple[httpx.Response, bytes]:
+        """Return an answer and its body, which no peer can make longer than is allowed."""
+        with self._line(), self._http.stream(method, path, **more) as answer:
             _check(answer)
-        return answer.content
+            return answer, read_bounded(answer, wire.MAX_BODY)
 
     @contextmanager
     def _line(self) -> Iterator[None]:
@@ -155,13 +153,28 @@ def _cut(made: socket.socket) -> None:
 def _check(answer: httpx.Response) -> None:
     """Raise what an answer's problem says (RFC 9457)."""
     if not answer.is_success:
-        raise PeerRefused(f"the peer answered {answer.status_code}", code_of(answer))
+        code = code_of(read_bounded(answer, _MAX_PROBLEM))
+        raise PeerRefused(f"the peer answered {answer.status_code}", code)
 
 
-def code_of(answer: httpx.Response) -> str:
+def read_bounded(answer: httpx.Response, limit: int) -> bytes:
+    """Return the body of an answer that is being streamed.
+
+    Raises:
+        PeerRefused: it is longer than `limit`.
+    """
+    body = bytearray()
+    for piece in answer.iter_bytes():
+        body += piece
+        if len(body) > limit:
+            raise PeerRefused("the peer's answer is longer than any that is allowed")
+    return bytes(body)
+
+
+def code_of(body: bytes) -> str:
     """Return the stable code of a problem, or nothing."""
     try:
-        said = answer.json()
+        said = json.loads(body)
     except ValueError:
         return ""
     return str(said.get("code", ""))[:40] if isinstance(said, dict) else ""

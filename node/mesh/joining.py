@@ -17,7 +17,7 @@ from nacl.signing import SigningKey
 from node.clock import Clock
 from node.errors import PeerRefused, PeerUnreachable, Refused
 from node.mesh import tls, wire
-from node.mesh.client import code_of
+from node.mesh.client import code_of, read_bounded
 from node.mesh.enrolment import MAX_FILE, InvitationFile, RequestFile, ResponseFile
 from node.store.factlog import FactLog
 from sync import cbor
@@ -306,7 +306,7 @@ def join(
     context = tls.joining_context(is_inviter)
     try:
         with httpx.Client(verify=context, timeout=_TIMEOUT, trust_env=False, follow_redirects=False) as http:
-            genesis = parse_genesis(_octets(http.get(url)))
+            genesis = parse_genesis(_octets(http, "GET", url))
             consent = consent_message(mesh=genesis.mesh_id, author=inviter[0], seal=seal)
             request = JoinRequest(
                 secret=invitation.secret,
@@ -317,7 +317,7 @@ def join(
                 web=web,
                 addresses=tuple(addresses),
             )
-            welcome = decode_welcome(_octets(http.post(url, content=request.encode())))
+            welcome = decode_welcome(_octets(http, "POST", url, request.encode()))
     except tls.WrongNode:
         raise BadInvitation("another node answers at this address than the one that made the code") from None
     except httpx.TransportError:
@@ -379,9 +379,9 @@ def _check(welcome: Welcome, genesis: Genesis, node: NodeId, inviter: NodeId) ->
         raise BadInvitation("the answer does not make this node a member")
 
 
-def _octets(answer: httpx.Response) -> bytes:
-    if not answer.is_success:
-        raise PeerRefused("the inviter did not accept the request", code_of(answer))
-    if len(answer.content) > MAX_FILE:
-        raise BadInvitation("the answer is too long")
-    return answer.content
+def _octets(http: httpx.Client, method: str, url: str, body: bytes | None = None) -> bytes:
+    with http.stream(method, url, content=body) as answer:
+        if not answer.is_success:
+            problem = code_of(read_bounded(answer, MAX_FILE))
+            raise PeerRefused("the inviter did not accept the request", problem)
+        return read_bounded(answer, MAX_FILE)

@@ -172,6 +172,9 @@ class _Meet:
         sizes = dict(self._holdings.queue.blobs(entry))
         lacking = self._holdings.missing(entry)
         offsets = {blob: self._holdings.blobs.partial_size(blob) for blob, _ in lacking}
+        for blob, size in lacking:
+            if offsets[blob] >= size:
+                self._keep_fetched(blob, offsets[blob], b"")  # a cut came just before it was made whole
         moves = blobs_to_move(lacking, offsets, start=self._exchange.node_id[0])
         for _ in pool.map(lambda move: self._fetch_blob(move[0], sizes[move[0]]), moves):
             pass
@@ -209,7 +212,8 @@ class _Meet:
         try:
             whole = self._exchange.put_blob(blob, offset, data, offset + len(data))
         except (BadBlob, BadManifest):
-            self._exchange.note_bad(self._peer, blob)
+            if offset == 0:  # else the part that lay here may be the bad one; it was dropped
+                self._exchange.note_bad(self._peer, blob)
             return False
         except WrongOffset:
             return False  # another meeting brings the same blob right now

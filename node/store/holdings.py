@@ -111,13 +111,23 @@ class Holdings:
                 if held is None or not held.complete:
                     self.take_back(entry)
         for held in here.values():
-            if held.erasing or held.ended_ms is not None:
-                continue
             view = self.view(held.entry)
+            if held.erasing and view.tombstone is None:
+                self._stop_erasing(held.entry)
+            elif held.erasing or held.ended_ms is not None:
+                continue
             if view.study is None and view.tombstone is None and self.has_manifest(held.entry):
                 self._announce_again(held.entry)
             elif not held.complete or not (held.origin or me in view.holders):
                 self.check_complete(held.entry)
+
+    def _stop_erasing(self, entry: EntryId) -> None:
+        """Keep what is left of an entry whose tombstone lost its standing while it was being erased."""
+        with self.facts.writing() as writing:
+            self.queue.set_erasing(writing.session, entry, erasing=False)
+            self.queue.set_complete(writing.session, entry, complete=False)
+            writing.issue(Custody(holds=False), entry)
+        self.check_complete(entry)
 
     # -- taking in ------------------------------------------------------------------------------
 
@@ -133,6 +143,12 @@ class Holdings:
         self.queue.add_blobs(writing.session, entry, blobs)
         self.queue.set_complete(writing.session, entry, complete=True)
         return fact
+
+    def abandon(self, blobs: Iterable[tuple[BlobId, int]]) -> None:
+        """Delete the blobs of a study that was sealed and not announced, the manifest first."""
+        for blob, _ in blobs:
+            if not self.queue.entries_with(blob):
+                self.blobs.delete(blob)
 
     def take_manifest(self, entry: EntryId, data: bytes) -> None:
         """Keep the manifest of a known entry and note which blobs belong to it.
@@ -215,12 +231,20 @@ class Holdings:
         self._delete_blobs(held.entry, keep_manifest=True)
         log.info("copy evicted entry=%s", short(held.entry))
 
-    def erase(self, entry: EntryId) -> None:
-        """Erase every blob of an ended entry: intent, files, done. Goes on after a power cut."""
-        self.queue.set_erasing(entry)
+    def erase(self, entry: EntryId) -> bool:
+        """Erase every blob of an ended entry: intent, files, done. Goes on after a power cut.
+
+        The tombstone is looked at once more in the transaction that notes the intent, since it may have
+        lost its standing a moment ago; then nothing is erased and False is returned.
+        """
+        with self.facts.writing() as writing:
+            if self.facts.ledger.entry(entry).tombstone is None:
+                return False
+            self.queue.set_erasing(writing.session, entry, erasing=True)
         blobs = self._delete_blobs(entry, keep_manifest=False)
         self.queue.set_erased(entry)
         log.info("entry erased entry=%s blobs=%d", short(entry), blobs)
+        return True
 
     def erase_late(self, entry: EntryId, blob: BlobId) -> None:
         """Erase a blob that was still coming in when its entry was erased."""

@@ -1,12 +1,15 @@
 """Small things that a node remembers by name, and where its peers may be reached."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, delete, select
 
 from node.store.database import Database
 from node.store.tables import NoteRow, PeerRow
-from sync.ids import NodeId
+from sync.ids import EntryId, NodeId
+
+_SEALING = "sealing:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,26 @@ class Notes:
         with self._database.write() as session:
             for name, value in values.items():
                 session.merge(NoteRow(name=name, value=value.to_bytes(8)))
+
+    def note_sealing(self, entry: EntryId) -> None:
+        """Note durably that an entry's manifest is about to be written, and its announcement is not."""
+        with self._database.write() as session:
+            session.merge(NoteRow(name=_SEALING + entry.hex(), value=b""))
+
+    def forget_sealing(self, session: Session, entry: EntryId) -> None:
+        """Note, within the transaction that announces an entry, that it is announced."""
+        session.exec(delete(NoteRow).where(col(NoteRow.name) == _SEALING + entry.hex()))
+
+    def sealing(self) -> set[EntryId]:
+        """Return the entries whose sealing was cut off before they were announced."""
+        with self._database.read() as session:
+            names = session.exec(select(NoteRow.name).where(col(NoteRow.name).startswith(_SEALING)))
+            return {EntryId(bytes.fromhex(name.removeprefix(_SEALING))) for name in names}
+
+    def end_sealing(self, entry: EntryId) -> None:
+        """Forget an entry whose sealing was cut off, once nothing of it is left."""
+        with self._database.write() as session:
+            self.forget_sealing(session, entry)
 
     def peers(self) -> list[KnownPeer]:
         """Return all known peers, the last met first."""
@@ -86,6 +109,17 @@ class Notes:
                 return False
             session.delete(row)
             return True
+
+    def give_peers(self, addresses: Iterable[str]) -> None:
+        """Remember the addresses that the settings name; those that they named before and no longer do go."""
+        named = set(addresses)
+        with self._database.write() as session:
+            for row in session.exec(select(PeerRow).where(col(PeerRow.given).is_(True))):
+                if row.address not in named:
+                    session.delete(row)
+            for address in sorted(named):
+                if session.get(PeerRow, address) is None:
+                    session.add(PeerRow(address=address, typed=True, given=True))
 
     def remove_peer(self, address: str) -> bool:
         """Forget an address; say whether it was known."""

@@ -96,9 +96,9 @@ class Queue:
         """Note why a delivery did not get on, and when to try again."""
         self._update(entry, failures=failures, setback=setback, try_at_ms=try_at_ms)
 
-    def set_erasing(self, entry: EntryId) -> None:
-        """Note the intent to erase, before the first blob goes."""
-        self._update(entry, erasing=True)
+    def set_erasing(self, session: Session, entry: EntryId, *, erasing: bool) -> None:
+        """Note, within a transaction and before the first blob goes, whether an entry is to be erased."""
+        session.exec(update(EntryRow).where(col(EntryRow.id) == entry).values(erasing=erasing))
 
     def set_erased(self, entry: EntryId) -> None:
         """Note that no blob of the entry is left; what was known of its blobs and proofs goes, too."""

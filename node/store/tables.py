@@ -68,7 +68,7 @@ class ProofRow(Row, table=True):
 
 
 class ReceiptRow(Row, table=True):
-    """The per-instance receipt of a delivery: levels by place in the index, without UIDs."""
+    """The per-instance receipt of a delivery: levels by SHA-256 of the original bytes, without UIDs."""
 
     __tablename__ = "receipt"
 
@@ -93,6 +93,7 @@ class PeerRow(Row, table=True):
     address: str = Field(primary_key=True)  # "host:port"
     node: bytes | None = None
     typed: bool = False
+    given: bool = False  # by the settings of this run; gone with them
     met_ms: int | None = None  # life clock of the last completed meeting
 
 

@@ -73,6 +73,7 @@ class Vault:
         *,
         recipients: Sequence[bytes],
         mesh: MeshId,
+        named: Callable[[EntryId], None] = lambda _entry: None,
     ) -> Kept:
         """Seal a study and keep it; blobs and manifest are durable on return, nothing else is written.
 
@@ -82,6 +83,7 @@ class Vault:
             confirmed: what the clinician confirmed, for the sealed index; CBOR values.
             recipients: X25519 public keys of every forwarder, and the mesh's recovery key.
             mesh: the mesh that the study belongs to.
+            named: called with the entry's id when all blobs are durable, before the manifest is written.
 
         Raises:
             ContentDiffers: an instance is not the one that was confirmed; nothing is left behind.
@@ -109,6 +111,7 @@ class Vault:
                     index_prefix=self._random(segments.PREFIX_BYTES),
                     ephemeral_seeds=[self._random(32) for _ in recipients],
                 )
+                named(manifests.entry_id(data))
                 entry_id = EntryId(self._blobs.put(data))
             except BaseException:
                 stream.abandon()

@@ -107,3 +107,22 @@ def test_a_withdrawal_by_the_studys_own_clinic_erases_it(
     courier.facts.add_many([mesh.tombstone("clinic", kept.entry_id, outcome="withdrawn", study=own)])
 
     assert courier.sweep() == 1
+
+
+def test_erasing_stops_when_the_tombstone_loses_its_standing(
+    courier: Courier, mesh_and_members: tuple[MeshMaker, list[bytes]]
+) -> None:
+    """A power cut between the intent and the first file, and then the news that the forwarder was stolen."""
+    mesh, _ = mesh_and_members
+    kept = courier.carry(mesh)
+    courier.facts.add_many([mesh.tombstone("cloud", kept.entry_id)])
+    with courier.facts.writing() as writing:
+        courier.queue.set_erasing(writing.session, kept.entry_id, erasing=True)
+
+    courier.facts.add_many([mesh.revoke("root", "cloud")])
+
+    assert courier.sweep() == 0
+    courier.holdings.settle()
+    held = courier.queue.get(kept.entry_id)
+    assert held is not None and held.complete and not held.erasing
+    assert all(courier.blobs.has(blob) for blob, _ in kept.blobs)

@@ -1,11 +1,13 @@
 """A node whose database was put back from an older backup: what lies in its files is not lost."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from support.nodes import LocalNode
 from support.slices import made_slice
 
+from node.store.vault import Incoming
 from sync.facts import FactClass
 from sync.ids import EntryId
 
@@ -76,3 +78,28 @@ def test_a_damaged_manifest_among_strays_stops_neither_the_start_nor_costs_blobs
         clinic.start()
 
         assert len(clinic.blobs()) == 2
+
+
+def test_a_sealing_that_was_cut_off_is_not_announced_at_the_next_start(clinic: LocalNode) -> None:
+    """Its submission is sealed anew, or was taken back: the wrong patient must not travel after all."""
+    data = made_slice(1, 1, octets=50_000)
+    with clinic:
+        clinic.init()
+        clinic.start()
+        parts = clinic.node
+        incoming = Incoming("1.2", "1.3", "1.4", len(data), sha256(data).digest(), lambda: iter([data]))
+        kept = parts.vault.keep_study(
+            "1.1",
+            [incoming],
+            {},
+            recipients=parts.recipients(),
+            mesh=parts.membership.genesis.mesh_id,
+            named=parts.notes.note_sealing,
+        )
+        clinic.stop()
+
+        clinic.start()
+
+        assert clinic.blobs() == []
+        assert clinic.node.queue.get(kept.entry_id) is None
+        assert clinic.node.notes.sealing() == set()

@@ -488,3 +488,15 @@ def test_a_fact_signed_by_hand_in_the_name_of_another_is_refused() -> None:
     forged = sign_raw(fact.header, {}, key=mesh.key("thief"), mesh=mesh.id)
 
     assert mesh.ledger().add(forged).outcome is Outcome.REFUSED
+
+
+def test_a_node_that_may_not_admit_enrols_no_administrators() -> None:
+    """A stolen clinic laptop with `enrol` must not become the mesh's administrator by way of a phone."""
+    mesh, members = usual_mesh()
+    members = [*members, mesh.member("root", "desk", [Role.ENROL, Role.INGEST])]
+    phone = Device(bytes(16), "{}", "phone", "admin")
+
+    by_desk = mesh.ledger([*members, mesh.say("desk", phone)]).devices()[bytes(16)]
+    by_admin = mesh.ledger([*members, mesh.say("admin", phone)]).devices()[bytes(16)]
+
+    assert (by_desk.role, by_admin.role) == ("lead", "admin")
