@@ -1,6 +1,6 @@
 """Draw the PNG icons of the app from icon.svg, with Chromium. Run it after a change of the drawing:
 
-    python scripts/icons.py
+python scripts/icons.py
 """
 
 from pathlib import Path
