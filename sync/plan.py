@@ -4,7 +4,7 @@ Urgent studies first, then those that have waited longest as seen here, then the
 (DESIGN: measured on a month of courier meetings). Pure: the caller says what is where.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sync.bodies import Role
@@ -13,6 +13,8 @@ from sync.ids import BlobId, EntryId, NodeId
 from sync.lifecycle import ENDED
 
 COPIES_FLOOR = 4  # the origin and three more; beyond it copies go into free space only
+FOR_FIRST_COPIES, FOR_URGENT = 2, 16  # parts of the quota: a half, a sixteenth
+HEARD_WITHIN_MS = 14 * 86_400_000  # copies of nodes that were silent for longer do not count
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How much a node may still take in, in octets: within its quota, and above its reserve."""
+    """How much a node may still take in, in octets: within its quota, and above its reserve.
+
+    `quota`: all that this node carries for others. `spare`: what may go for a copy that carries a promise;
+    None on a node that gives nothing up.
+    """
 
     quota_left: int
     free_above_reserve: int
+    quota: int
+    spare: int | None = None
 
 
 def is_on_its_way(view: EntryView) -> bool:
@@ -53,25 +61,90 @@ def offerable(view: EntryView, *, peer: NodeId, roles: frozenset[str]) -> bool:
     return peer not in view.holders and not (peer == view.origin and view.origin_holds)
 
 
+def turn_of(wanted: Wanted) -> tuple[bool, int, int, EntryId]:
+    """Return the key that sorts what could be moved: urgent, then longest waiting, then smallest rest."""
+    return not wanted.urgent, wanted.waiting_since, wanted.missing, wanted.entry
+
+
 def in_order(wanted: Iterable[Wanted]) -> list[Wanted]:
     """Sort what could be moved: what should go first comes first."""
-    return sorted(wanted, key=lambda w: (not w.urgent, w.waiting_since, w.missing, w.entry))
+    return sorted(wanted, key=turn_of)
+
+
+def holders_that_count(
+    view: EntryView, *, heard_ms: Mapping[NodeId, int], me: NodeId, now_ms: int
+) -> frozenset[NodeId]:
+    """Return the nodes that hold an entry whole and were heard of lately; this node needs no news of itself.
+
+    Args:
+        view: what the facts say.
+        heard_ms: when this node last took in a new fact of each author, on its own life clock.
+        me: this node.
+        now_ms: the present moment of the same clock.
+    """
+    origin = {view.origin} if view.origin_holds and view.origin is not None else set()
+    oldest = now_ms - HEARD_WITHIN_MS
+    return frozenset(
+        holder
+        for holder in view.holders | origin
+        if holder == me or heard_ms.get(holder, oldest - 1) >= oldest
+    )
+
+
+def room(
+    *, quota: int, held: int, free: int, reserve: int, promised: int = 0, spare: int | None = None
+) -> Room:
+    """Say how much may still come in, in octets.
+
+    Args:
+        quota: how much this node carries for others.
+        held: how much of that is here, parts included.
+        free: what the disk has left.
+        reserve: what stays free whatever happens: erasing, too, needs to write.
+        promised: the rest of what is coming in now; it is not written yet, and not to be given away twice.
+        spare: what may go for a copy that carries a promise (`sync.retention.spare_octets`); None if this
+            node gives nothing up.
+    """
+    return Room(max(quota - held - promised, 0), max(free - reserve - promised, 0), quota, spare)
+
+
+def carries_promise(wanted: Wanted) -> bool:
+    """Say whether a copy is needed: who holds it says so, and others rely on it.
+
+    Urgent entries go everywhere; of others the first copies are needed, up to the floor. Any further
+    one is a spare: it lies where there is room, nobody is told of it, and it goes first.
+    """
+    return wanted.urgent or wanted.copies < COPIES_FLOOR
 
 
 def accepts(wanted: Wanted, room: Room, *, can_open: bool) -> bool:
     """Say whether a node with this room takes an entry in.
 
-    A node that delivers takes everything that fits its disk: it is the way out. Others take
-    urgent entries and those below the floor within their quota, and further copies only while
-    half of the quota is left, since these carry no promise.
+    A node that delivers takes everything that fits its disk: it is the way out. Others take spare
+    copies into what is free, if they give those up for copies that carry a promise. Among these half of
+    the quota is for entries that only their origin holds, so that what the neighbours have already does
+    not shut out what nobody has, and the last sixteenth is for urgent ones (measured on months of courier
+    meetings, docs/performance.md).
     """
-    if wanted.missing > room.free_above_reserve:
+    promised = carries_promise(wanted)
+    spare = (room.spare or 0) if promised or can_open else 0
+    if wanted.missing > room.free_above_reserve + spare:
         return False
     if can_open:
         return True
-    if wanted.urgent or wanted.copies < COPIES_FLOOR:
-        return wanted.missing <= room.quota_left
-    return wanted.missing * 2 <= room.quota_left
+    return wanted.missing + _kept_free(wanted, room) <= room.quota_left + spare
+
+
+def _kept_free(wanted: Wanted, room: Room) -> int:
+    """Return how much of the quota an entry must leave to those that come before it."""
+    if wanted.urgent or (not carries_promise(wanted) and room.spare is not None):
+        return 0
+    return room.quota // (FOR_URGENT if wanted.copies <= 1 else FOR_FIRST_COPIES)
+
+
+def shortfall(wanted: Wanted, room: Room) -> int:
+    """Return how many octets must be given up before an accepted entry can come in."""
+    return max(wanted.missing - min(room.quota_left, room.free_above_reserve), 0)
 
 
 def blobs_to_move(

@@ -4,12 +4,12 @@ Blobs are kept while anyone can name a reason, after the retention constraints o
 Protocol (RFC 9171 §5). Pure: ages are measured by the caller, from when this node saw things.
 """
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
 from sync.entries import EntryView
-from sync.ids import NodeId
+from sync.ids import EntryId, NodeId
 from sync.lifecycle import ENDED, EntryState
 
 DEFAULT_HOLD_MS = 72 * 3_600_000
@@ -87,18 +87,69 @@ class Custodian:
     answers_now: bool
 
 
-def may_evict(*, is_origin: bool, complete: bool, others: Set[Custodian]) -> bool:
+def may_evict(*, is_origin: bool, complete: bool, others: Set[Custodian], announced: bool = True) -> bool:
     """Say whether a copy of an entry that has not ended may go to make room.
 
-    The origin's never; a partial copy always. A complete one only while a forwarder answers now
-    that it holds the entry and another custodian is known, or two other custodians answer now.
-    What a third party says about a copy counts for nothing.
+    The origin's never; a partial copy always, and a whole one of which nobody was ever told, since
+    nobody counts it. Another only while a forwarder answers now that it holds the entry and another
+    custodian is known, or two other custodians answer now. What a third party says about a copy counts
+    for nothing.
     """
     if is_origin:
         return False
-    if not complete:
+    if not complete or not announced:
         return True
     answering = {c.node for c in others if c.answers_now}
     if any(c.forwards and c.answers_now for c in others) and len({c.node for c in others}) >= 2:
         return True
     return len(answering) >= 2
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A copy here, or a part of one, that could make room. Times are on this node's own life clock.
+
+    `promised`: it is needed here: its entry is urgent, or has fewer other copies than the floor.
+    `announced`: this node said that it holds the entry.
+    """
+
+    entry: EntryId
+    octets: int  # what giving it up frees
+    waiting_since: int
+    promised: bool
+    complete: bool
+    announced: bool
+    is_origin: bool
+    others: Set[Custodian]
+
+
+def evictable(kept: Iterable[Kept]) -> list[Kept]:
+    """Return what may go to make room, in the order in which it goes.
+
+    What carries no promise first, and of that the parts; among equals what would travel last. A whole
+    copy that is needed but was not announced yet counts as announced: it is about to be.
+    """
+    may = [
+        k
+        for k in kept
+        if may_evict(
+            is_origin=k.is_origin, complete=k.complete, others=k.others, announced=k.announced or k.promised
+        )
+    ]
+    return sorted(may, key=lambda k: (k.promised, k.complete, -k.waiting_since, -k.octets, k.entry))
+
+
+def spare_octets(kept: Iterable[Kept]) -> int:
+    """Count the octets that make room for whatever carries a promise: of what may go and carries none."""
+    return sum(k.octets for k in evictable(kept) if not k.promised)
+
+
+def to_evict(kept: Iterable[Kept], needed: int) -> list[EntryId]:
+    """Choose what goes to free so many octets; nothing goes if all of it would not be enough."""
+    chosen: list[EntryId] = []
+    for one in evictable(kept):
+        if needed <= 0:
+            break
+        chosen.append(one.entry)
+        needed -= one.octets
+    return chosen if needed <= 0 else []

@@ -23,7 +23,7 @@ from sync.errors import BadManifest
 from sync.facts import FactClass
 from sync.ids import BlobId, EntryId, FactId, NodeId, short
 from sync.ledger import Added, Outcome
-from sync.plan import Room, Wanted, accepts, is_on_its_way
+from sync.plan import Room, Wanted, accepts, is_on_its_way, room
 from sync.reconcile import Reconciler, Snapshot
 
 log = logging.getLogger(__name__)
@@ -285,6 +285,9 @@ class Exchange:
 
     def _room(self) -> Room:
         settings = self._settings
-        free = self.holdings.blobs.free_bytes() - int(settings.reserve_gb * GB)
-        quota = int(settings.quota_gb * GB) - self.holdings.queue.bytes_held()
-        return Room(quota_left=max(quota, 0), free_above_reserve=max(free, 0))
+        return room(
+            quota=int(settings.quota_gb * GB),
+            held=self.holdings.queue.bytes_held(),
+            free=self.holdings.blobs.free_bytes(),
+            reserve=int(settings.reserve_gb * GB),
+        )

@@ -9,17 +9,22 @@ from support.facts import digest, entry_of, node_of, usual_mesh
 
 from sync.bodies import Role
 from sync.entries import EntryView
-from sync.ids import BlobId
+from sync.ids import BlobId, NodeId
 from sync.plan import (
     COPIES_FLOOR,
+    HEARD_WITHIN_MS,
     Room,
     Wanted,
     accepts,
     blobs_to_move,
+    carries_promise,
     fetchable,
+    holders_that_count,
     in_order,
     is_on_its_way,
     offerable,
+    room,
+    shortfall,
 )
 
 E = entry_of("e")
@@ -82,25 +87,82 @@ def test_it_is_offered_to_those_who_carry_and_lack_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "room", "can_open", "takes"),
+    ("what", "left", "can_open", "takes"),
     [
-        ({}, Room(100, 100), False, True),
-        ({}, Room(99, 1000), False, False),
-        ({}, Room(1000, 99), False, False),
-        ({}, Room(0, 100), True, True),
-        ({}, Room(0, 99), True, False),
-        ({"copies": COPIES_FLOOR}, Room(199, 1000), False, False),
-        ({"copies": COPIES_FLOOR}, Room(200, 1000), False, True),
-        ({"copies": COPIES_FLOOR - 1}, Room(100, 1000), False, True),
-        ({"copies": COPIES_FLOOR, "urgent": True}, Room(100, 1000), False, True),
-        ({"missing": 0}, Room(0, 0), False, True),
+        ({}, Room(200, 100, 1600), False, True),
+        ({}, Room(199, 100, 1600), False, False),  # a sixteenth is for urgent ones
+        ({"urgent": True}, Room(100, 100, 1600), False, True),
+        ({"urgent": True, "copies": COPIES_FLOOR}, Room(100, 100, 1600), False, True),
+        ({}, Room(1600, 99, 1600), False, False),
+        ({}, Room(0, 100, 1600), True, True),
+        ({}, Room(0, 99, 1600), True, False),
+        ({"copies": 2}, Room(900, 900, 1600), False, True),
+        ({"copies": COPIES_FLOOR - 1}, Room(899, 900, 1600), False, False),  # half is for first copies
+        ({"copies": COPIES_FLOOR}, Room(100, 100, 1600, spare=0), False, True),
+        ({"copies": COPIES_FLOOR}, Room(99, 100, 1600, spare=1600), False, False),  # into free space only
+        ({"copies": COPIES_FLOOR}, Room(900, 900, 1600), False, True),
+        ({"copies": COPIES_FLOOR}, Room(899, 900, 1600), False, False),  # it would never go again
+        ({"copies": COPIES_FLOOR - 1}, Room(0, 0, 1600, spare=900), False, True),
+        ({"copies": COPIES_FLOOR - 1}, Room(0, 0, 1600, spare=899), False, False),
+        ({"copies": COPIES_FLOOR}, Room(0, 0, 1600, spare=100), True, True),
+        ({"missing": 0, "urgent": True}, Room(0, 0, 0), False, True),
     ],
 )
 def test_a_node_takes_what_it_has_room_for(
-    what: dict[str, object], room: Room, can_open: bool, takes: bool
+    what: dict[str, object], left: Room, can_open: bool, takes: bool
 ) -> None:
-    """Four copies are a floor; more go into free space only; who delivers takes all that fits its disk."""
-    assert accepts(_wanted(**what), room, can_open=can_open) is takes
+    """What the neighbours have already must not shut out what nobody has, and nothing the urgent."""
+    assert accepts(_wanted(**what), left, can_open=can_open) is takes
+
+
+@pytest.mark.parametrize(
+    ("copies", "urgent", "promised"),
+    [(1, False, True), (COPIES_FLOOR - 1, False, True), (COPIES_FLOOR, False, False), (9, True, True)],
+)
+def test_four_copies_are_promised_and_urgent_ones_always(copies: int, urgent: bool, promised: bool) -> None:
+    """Others rely on a promised copy; a spare may go at any moment."""
+    assert carries_promise(_wanted(copies=copies, urgent=urgent)) is promised
+
+
+_OCTETS = st.integers(0, 3000)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(_OCTETS, _OCTETS, _OCTETS, _OCTETS, _OCTETS, _OCTETS, st.integers(0, 6), st.booleans(), st.booleans())
+def test_what_is_accepted_fits_when_the_spares_are_gone(
+    quota: int, held: int, free: int, reserve: int, promised: int, missing: int, copies: int, urgent: bool,
+    can_open: bool,
+) -> None:  # fmt: skip
+    """A full disk is a tested state, and the reserve stays: erasing, too, needs to write."""
+    spare = min(held, 700)
+    left = room(quota=quota, held=held, free=free, reserve=reserve, promised=promised, spare=spare)
+    wanted = _wanted(missing=missing, copies=copies, urgent=urgent)
+
+    if accepts(wanted, left, can_open=can_open):
+        assert missing <= max(free - reserve - promised, 0) + spare
+        assert can_open or missing <= max(quota - held - promised, 0) + spare
+        assert can_open or shortfall(wanted, left) <= spare
+        if not can_open and not carries_promise(wanted):
+            assert shortfall(wanted, left) == 0
+
+
+def test_copies_of_nodes_that_fell_silent_do_not_count() -> None:
+    """A taxi that never comes back must not be what a study relies on."""
+    view = _view("study", "courier")
+    clinic, courier, me = node_of("clinic"), node_of("courier"), node_of("cloud")
+    now = 100 * HEARD_WITHIN_MS
+
+    def counting(heard: dict[str, int], me: NodeId = me) -> set[NodeId]:
+        times = {node_of(name): at for name, at in heard.items()}
+        return set(holders_that_count(view, heard_ms=times, me=me, now_ms=now))
+
+    assert counting({"clinic": now, "courier": now}) == {clinic, courier}
+    assert counting({"clinic": now, "courier": now - HEARD_WITHIN_MS}) == {clinic, courier}
+    assert counting({"clinic": now, "courier": now - HEARD_WITHIN_MS - 1}) == {clinic}
+    assert counting({}) == set()
+    assert counting({}, me=courier) == {courier}
+    lost = _view("study", "courier", "lost")
+    assert set(holders_that_count(lost, heard_ms={clinic: now}, me=me, now_ms=now)) == set()
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)

@@ -1,11 +1,26 @@
 """Blobs leave a disk only when no reason to keep them is left."""
 
+from itertools import permutations
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.facts import entry_of, node_of, usual_mesh
 
 from sync.bodies import Recall
 from sync.entries import EntryView
-from sync.retention import DEFAULT_HOLD_MS, Custodian, KeepReason, Since, may_evict, reasons_to_keep
+from sync.retention import (
+    DEFAULT_HOLD_MS,
+    Custodian,
+    KeepReason,
+    Kept,
+    Since,
+    evictable,
+    may_evict,
+    reasons_to_keep,
+    spare_octets,
+    to_evict,
+)
 
 E = entry_of("e")
 HOLD = DEFAULT_HOLD_MS
@@ -121,3 +136,74 @@ def test_the_origin_never_evicts_and_a_part_may_always_go() -> None:
     assert not may_evict(is_origin=True, complete=True, others=_others("f^!", "a!", "b!"))
     assert not may_evict(is_origin=True, complete=False, others=_others("f^!", "a!", "b!"))
     assert may_evict(is_origin=False, complete=False, others=set())
+
+
+def test_a_copy_of_which_nobody_was_told_may_go() -> None:
+    """Nobody counts it, so nobody relies on it; the origin's is the exception here as well."""
+    assert may_evict(is_origin=False, complete=True, others=set(), announced=False)
+    assert not may_evict(is_origin=True, complete=True, others=_others("a!", "b!"), announced=False)
+
+
+_ALONE, _SEEN = frozenset(_others("a", "b", "c")), frozenset(_others("a!", "b!"))
+
+
+def _kept(name: str, **what: object) -> Kept:
+    usual = {
+        "entry": entry_of(name), "octets": 10, "waiting_since": 5, "promised": False, "complete": True,
+        "announced": False, "is_origin": False, "others": _ALONE,
+    }  # fmt: skip
+    return Kept(**(usual | what))  # type: ignore[arg-type]
+
+
+def test_parts_go_first_then_spares_then_what_is_safe_elsewhere() -> None:
+    """What is nearest to travelling stays longest."""
+    order = [
+        _kept("part", complete=False, waiting_since=1),
+        _kept("young", waiting_since=9),
+        _kept("large", octets=11),
+        _kept("small"),
+        _kept("promised part", promised=True, complete=False),
+        _kept("safe elsewhere", promised=True, announced=True, others=_SEEN),
+    ]
+    stays = [
+        _kept("own", is_origin=True),
+        _kept("announced", announced=True),
+        _kept("needed", promised=True),  # about to be announced
+    ]
+    for some in permutations(order, 3):
+        assert evictable([*some, *stays]) == [one for one in order if one in some]
+    assert evictable([*stays, *order]) == order
+    assert spare_octets(order) == 41
+
+
+def test_nothing_goes_in_vain() -> None:
+    """To give copies up and still have no room would be a loss for nothing."""
+    kept = [_kept("young", waiting_since=9), _kept("old")]
+
+    assert to_evict(kept, 0) == []
+    assert to_evict(kept, 10) == [entry_of("young")]
+    assert to_evict(kept, 11) == [entry_of("young"), entry_of("old")]
+    assert to_evict(kept, 21) == []
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.builds(
+            Kept, entry=st.integers(0, 99).map(lambda n: entry_of(str(n))), octets=st.integers(0, 50),
+            waiting_since=st.integers(0, 9), promised=st.booleans(), complete=st.booleans(),
+            announced=st.booleans(), is_origin=st.booleans(), others=st.sampled_from([_ALONE, _SEEN]),
+        ),
+        max_size=8, unique_by=lambda k: k.entry,
+    ),
+    st.integers(0, 200),
+)  # fmt: skip
+def test_what_goes_frees_enough_and_no_copy_that_counts(kept: list[Kept], needed: int) -> None:
+    """Room is made with what nobody relies on, or what two others show at this moment."""
+    by_id = {one.entry: one for one in kept}
+    gone = [by_id[entry] for entry in to_evict(kept, needed)]
+
+    assert sum(one.octets for one in gone) >= needed or gone == []
+    for one in gone:
+        assert not one.is_origin
+        assert not one.complete or one.others == _SEEN or not (one.announced or one.promised)

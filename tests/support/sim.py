@@ -30,7 +30,7 @@ from sync.manifest import (
     recalled,
 )
 from sync.membership import MEMBERSHIP_KINDS
-from sync.plan import Room, Wanted, accepts, is_on_its_way
+from sync.plan import Wanted, accepts, is_on_its_way, room
 from sync.retention import Custodian, Since, may_evict, reasons_to_keep
 
 HOUR = 3_600_000
@@ -243,8 +243,8 @@ class Rules:
         if not node.roles & {Role.CARRY, Role.FORWARD}:
             return False
         wanted = Wanted(row.entry, view.urgent, row.seen_ms, missing, view.copies)
-        room = Room(max(node.quota - node.held_bytes(), 0), 10**9)
-        return accepts(wanted, room, can_open=Role.FORWARD in node.roles)
+        left = room(quota=node.quota, held=node.held_bytes(), free=10**9, reserve=0)
+        return accepts(wanted, left, can_open=Role.FORWARD in node.roles)
 
     def finish(self, node: Node, row: Row) -> None:
         """Announce custody when every blob is durable and verified."""
