@@ -133,7 +133,7 @@ def _bring(story: _Story, clinic: DemoNode, courier: DemoNode, cloud: DemoNode) 
     courier.travel([clinic.mesh_address])
     clinic.wait_for(lambda: _all(clinic, entries, _ENDED), what="the tombstone")
     clinic.wait_for(lambda: clinic.blobs() == 0, what="the clinic to erase")
-    clinic.wait_for(lambda: _erased(clinic, entries) >= 2, what="the courier's report")
+    courier.wait_for(lambda: _erased(courier, entries) >= 2, what="the clinic's report")
     story.say("Back at the clinic the tombstone arrives; the clinic erases its copy")
 
     courier.travel([cloud.mesh_address])
