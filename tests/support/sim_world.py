@@ -349,6 +349,7 @@ class World:
             here = node.disk.durable.facts.keys()
             if not self.tombstones[node] <= here:
                 self._broken(4, f"{node.name} forgot a tombstone")
+        self._same_in_another_order(self.nodes[self.steps % len(self.nodes)])
 
     def _learn(self) -> None:
         """Note new entries and tombstones; judge the latter by what the PACS really has."""
@@ -410,6 +411,16 @@ class World:
                     self.deceived.add(self.patient_of[row.entry])
             elif row.origin or row.complete or blob == row.entry:
                 self._broken(2, f"{node.name} deleted a blob without an end, or before it took custody back")
+
+    def _same_in_another_order(self, node: Node) -> None:
+        """Check that a node's facts, told again in any order, mean what they mean to it (invariant 7)."""
+        told = [fact for kind in FactClass for fact in node.ledger.facts(kind).values()]
+        Random(self.steps).shuffle(told)
+        again = self.mesh.ledger()
+        for fact in [*told, *told]:  # what fell to a tombstone that a revocation undoes is told once more
+            again.add_fact(fact)
+        if meaning(again) != meaning(node.ledger):
+            self._broken(7, f"{node.name} would understand its facts differently in another order")
 
     def _same_meaning(self, one: Node, two: Node) -> None:
         if all(
