@@ -59,6 +59,12 @@ class DemoNode:
             self._process = subprocess.Popen(words, env=self._environment, stdout=out, stderr=out)
         self.wait_for(lambda: bool(self.get("/healthz")), _START_S, "start")
 
+    @property
+    def pid(self) -> int:
+        """The process id of the running node."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
     def stop(self) -> None:
         """Stop the process and wait for it."""
         if self._process is not None:
