@@ -19,7 +19,7 @@ from node.mesh import tls, wire
 from node.mesh.tls import Identity
 from node.recovery import RecoverySheet
 from sync import cbor, facts
-from sync.bodies import Report, Revoked
+from sync.bodies import Report, Revoked, Tombstone
 from sync.facts import FactClass
 from sync.ids import BlobId, EntryId, NodeId
 from sync.reconcile import Reconciler, Snapshot
@@ -390,6 +390,19 @@ def test_a_manifest_that_a_power_cut_left_without_its_list_is_taken_again(
     assert lack_of(peer, announced.entry) == wire.Lack(False, tuple((blob, 0) for blob in announced.blobs))
 
 
+def _tombstone(origin: NodeId) -> Tombstone:
+    return Tombstone(
+        outcome="delivered",
+        destination="main",
+        evidence="read-back",
+        instances=1,
+        proven=1,
+        receipt=bytes(32),
+        size=1,
+        origin=origin,
+    )
+
+
 @pytest.mark.parametrize("part", ["manifest", "blob", "half"])
 def test_what_comes_in_while_its_study_is_erased_is_erased_as_well(
     mesh: Mesh, peer: httpx.Client, announced: Announced, part: str, monkeypatch: pytest.MonkeyPatch
@@ -403,6 +416,8 @@ def test_what_comes_in_while_its_study_is_erased_is_erased_as_well(
     keep = getattr(holdings.blobs, name)
 
     def erased_meanwhile(*arguments: Any) -> Any:
+        if holdings.view(announced.entry).tombstone is None:
+            holdings.facts.issue(_tombstone(mesh.cloud.node.facts.node_id), announced.entry)
         holdings.erase(announced.entry)
         return keep(*arguments)
 

@@ -558,7 +558,7 @@ def test_power_cuts_in_the_middle_of_parts_cost_no_byte(tmp_path: Path) -> None:
             killer.start()
         try:
             while offset < len(content):
-                answer = line.patch(url, offset, content[offset : offset + 1_300_000])
+                answer = line.patch(url, offset, content[offset : offset + 400_000])
                 offset = acknowledged = int(answer.headers["Upload-Offset"])
         except httpx.TransportError:
             process.wait()
