@@ -31,10 +31,12 @@ class Outcome(StrEnum):
 class Evidence(StrEnum):
     """How strongly a destination has shown that it holds an instance, in rising order."""
 
-    LISTED = "listed"  # QIDO-RS names its UID
+    ANSWERED = "answered"  # it answered the sending with success, and can be asked nothing more
+    LISTED = "listed"  # a query (QIDO-RS, C-FIND) names its UID
     METADATA = "metadata"  # what identifies patient and image is the same
-    READ_BACK = "read-back"  # its content came back by WADO-RS, and is the same
-    COMMITTED = "committed"  # the destination took responsibility (PS3.18 §13)
+    CHECKSUM = "checksum"  # it computed a digest of its stored file anew, and that is ours
+    READ_BACK = "read-back"  # its content came back (WADO-RS, C-GET, Orthanc's file), and is the same
+    COMMITTED = "committed"  # it took responsibility (PS3.18 §13, PS3.4 annex J)
 
     @property
     def rank(self) -> int:

@@ -80,6 +80,14 @@ class Destination(Protocol):
     StoreDamaged: an instance could not be read here.
     """
 
+    @property
+    def strongest(self) -> Evidence:
+        """The strongest level that it can show, as far as is known; it rises or falls with what is learnt.
+
+        A level that is demanded above it is never reached, and the study waits for a person.
+        """
+        ...
+
     def present(self, study_uid: str) -> frozenset[str]:
         """Return the SOP Instance UIDs that the destination lists for a study."""
         ...

@@ -68,6 +68,11 @@ class DicomWebDestination:
             self._client, base_url, headers, idle_s=idle_s, ca_file=ca_file, coerced=coerced
         )
 
+    @property
+    def strongest(self) -> Evidence:
+        """Reading back; a commitment is not asked for."""
+        return Evidence.READ_BACK
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

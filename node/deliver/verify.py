@@ -114,7 +114,7 @@ class Verifier:
         listed = self.listed(study_uid)
         here = [i for i in instances if i.uid in listed]
         proofs = {i.uid: InstanceProof(i.sha256, Evidence.LISTED) for i in here}
-        if not here or demanded is Evidence.LISTED:
+        if not here or demanded <= Evidence.LISTED:
             return proofs
         if demanded is Evidence.METADATA:
             return proofs | self._prove_metadata(study_uid, here, listed)

@@ -27,7 +27,10 @@ def shown(*instances: Expected, level: Evidence = Evidence.READ_BACK) -> dict[st
 
 def test_levels_rise_from_listed_to_committed_and_not_by_their_names() -> None:
     """Compared as words, "committed" would be the weakest."""
-    order = [Evidence.LISTED, Evidence.METADATA, Evidence.READ_BACK, Evidence.COMMITTED]
+    order = [
+        *(Evidence.ANSWERED, Evidence.LISTED, Evidence.METADATA),
+        *(Evidence.CHECKSUM, Evidence.READ_BACK, Evidence.COMMITTED),
+    ]
 
     assert sorted(order, key=str) != order
     assert sorted(set(Evidence)) == order
