@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from sync.bodies import Role
 from sync.errors import BadInvitation
 from sync.genesis import Mode
 from sync.ids import short
+from sync.invitation import parse_code
 
 PRESETS = {
     "clinic": [Role.INGEST, Role.CARRY, Role.ENROL],
@@ -36,6 +38,7 @@ PRESETS = {
 }
 
 _PATIENCE_S = 7.0
+_SEARCH_S = 20.0
 
 Passphrase = Annotated[
     bool, typer.Option("--passphrase", help="Ask for a passphrase that protects what opens patient data.")
@@ -165,7 +168,12 @@ def join(
     code: Annotated[
         str, typer.Argument(help="What `clinicmesh invite` printed: the code, or the text in the QR code.")
     ] = "",
-    at: Annotated[str, typer.Option("--at", help="Where the inviting node listens: HOST or HOST:PORT.")] = "",
+    at: Annotated[
+        str,
+        typer.Option(
+            "--at", help="Where the inviting node listens: HOST or HOST:PORT. [default: looked for near by]"
+        ),
+    ] = "",
     invitation: Annotated[
         Path | None,
         typer.Option("--from", help="Without a line: the invitation file.", exists=True, dir_okay=False),
@@ -200,14 +208,13 @@ def join(
         else:
             said, addresses = parse_link(code)
             addresses = (at,) if at else addresses
-            if not said or not addresses:
-                raise Refused(
-                    "bad-invitation", "Give the code and --at HOST, or --from and --request, or --response."
-                )
+            if not said:
+                raise Refused("bad-invitation", "Give the code, or --from and --request, or --response.")
+            parse_code(said)  # a slip of the finger is told before anybody is asked
             membership = _join_at_one(
                 data,
                 said,
-                [one if ":" in one else f"{one}:8444" for one in addresses],
+                [one if ":" in one else f"{one}:8444" for one in addresses] or _near_by(out),
                 label=label or default_label(),
                 passphrase=_ask_passphrase(passphrase, confirm=True),
                 remember=remember,
@@ -217,13 +224,23 @@ def join(
     out.say(f"This node belongs to [bold]{genesis.name}[/] now. Start it with [bold]clinicmesh run[/].")
 
 
+def _near_by(out: Output) -> Iterator[str]:
+    """Give the places of nodes on the local network, while they come up."""
+    from node.mesh.discovery import nearby
+
+    out.say("Looking for the node that made this code on the local network …")
+    return nearby(_SEARCH_S)
+
+
 def _join_at_one(
-    data: Path, code: str, addresses: list[str], *, label: str, passphrase: str | None, remember: bool
+    data: Path, code: str, addresses: Iterable[str], *, label: str, passphrase: str | None, remember: bool
 ) -> Membership:
-    """Join at the first address at which the inviting node answers."""
+    """Join at the first address at which the inviting node answers; the code names its key."""
     from node import founding
 
-    for number, address in enumerate(addresses, 1):
+    near = isinstance(addresses, Iterator)  # what was found is found again; only what was typed is kept
+    last: PeerUnreachable | BadInvitation | None = None
+    for address in addresses:
         try:
             return founding.join(
                 Home(data),
@@ -233,12 +250,15 @@ def _join_at_one(
                 passphrase=passphrase,
                 clock=SystemClock(),
                 random=random_octets,
-                remember=remember,
+                remember=remember and not near,
             )
-        except (PeerUnreachable, BadInvitation):
-            if number == len(addresses):
-                raise
-    raise BadInvitation("the invitation holds no address")
+        except (PeerUnreachable, BadInvitation) as error:
+            last = error
+    if near:
+        last = PeerUnreachable(
+            "the node that made this code was not found on the local network; join with --at HOST"
+        )
+    raise last or BadInvitation("the invitation holds no address")
 
 
 def run(

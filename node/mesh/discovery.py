@@ -11,7 +11,8 @@ import hmac
 import ipaddress
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from zeroconf import Error, IPVersion, ServiceInfo, ServiceListener, Zeroconf
@@ -90,6 +91,38 @@ def places(
         return []
     near = [one for one in addresses if reach.covers(one) and not (port == own_port and one in own)]
     return [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in near[:_MOST_ADDRESSES]]
+
+
+def nearby(seconds: float, *, addresses: Callable[[], Sequence[str]] = own_addresses) -> Iterator[str]:
+    """Yield the places ("host:port") at which nodes near by say that they listen, each once, as they come up.
+
+    Of whatever mesh: who joins knows none yet, and recognises its inviter by the key that the code names.
+    Ends after so many seconds, or at once if there is no network.
+    """
+    reach = Reach(loopback=True)
+    interfaces = [one for one in addresses() if ":" not in one and reach.covers(one)]
+    deadline = time.monotonic() + seconds
+    awake = threading.Event()
+    names = _Names(awake.set)
+    yielded: set[str] = set()
+    try:
+        with Zeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only) as zeroconf:
+            zeroconf.add_service_listener(SERVICE, names)
+            while (left := deadline - time.monotonic()) > 0:
+                awake.wait(min(left, 1.0))
+                awake.clear()
+                for name in names.take():
+                    info = zeroconf.get_service_info(SERVICE, name, _ASK_MS)
+                    if info is None or info.port is None:
+                        names.retry(name)
+                        continue
+                    told = info.parsed_addresses(IPVersion.All)
+                    for place in places(told, info.port, own=(), own_port=0, reach=reach):
+                        if place not in yielded:
+                            yielded.add(place)
+                            yield place
+    except (Error, OSError, RuntimeError) as error:
+        log.info("nobody can be found near by error=%s", type(error).__name__)
 
 
 class Discovery:

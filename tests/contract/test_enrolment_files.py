@@ -268,9 +268,35 @@ def test_a_code_is_shown_to_cameras_and_its_text_is_taken(inviter: LocalNode, tm
     assert courier.home.is_member
 
 
-def test_a_join_without_an_address_says_what_is_missing(tmp_path: Path) -> None:
-    """A code alone does not tell where to go."""
-    result = CliRunner().invoke(app, ["join", CODE, "--data", str(tmp_path / "x"), "--json"])
+def test_a_code_alone_finds_the_node_that_made_it(tmp_path: Path) -> None:
+    """Nobody at a clinic knows what an address is. Another mesh's node near by is passed over."""
+    with (
+        LocalNode(tmp_path / "cloud", discovery=True) as cloud,
+        LocalNode(tmp_path / "other", discovery=True) as other,
+    ):
+        for node in (other, cloud):
+            node.init()
+            node.start()
+        roles = {"roles": ["carry"], "label": "courier"}
+        code = cloud.ask("POST", "/api/v1/admin/invitations", roles)["code"]
+        courier = LocalNode(tmp_path / "courier")
 
-    assert result.exit_code == 1
-    assert json.loads(result.stdout)["error"]["code"] == "bad-invitation"
+        assert command(courier, "join", code)["mesh"] == cloud.home.membership().genesis.mesh_id.hex()
+        courier.write_settings()
+        courier.start()
+        with courier:
+            assert courier.get("/api/v1/status")["peers"] == []  # what was found is found again
+
+
+def test_a_code_whose_node_is_not_near_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a code with a slip is told before anybody is looked for."""
+    monkeypatch.setattr("node.cli.mesh._SEARCH_S", 0.5)
+
+    for code, expected in (
+        (CODE, "peer-unreachable"),
+        (CODE[:-1] + "Z", "bad-invitation"),
+        ("", "bad-invitation"),
+    ):
+        result = CliRunner().invoke(app, ["join", code, "--data", str(tmp_path / "x"), "--json"])
+        assert result.exit_code == 1
+        assert json.loads(result.stdout)["error"]["code"] == expected
