@@ -1,14 +1,16 @@
 """Submissions for people: hand in, look, confirm, take back. Contract: docs/architecture.md §3."""
 
 from collections.abc import Callable
+from datetime import date
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from node.api.auth import Caller
-from node.intake.confirmation import Confirmation, ConfirmedStudy
+from node.intake.confirmation import Confirmation, ConfirmedDocument, ConfirmedStudy
+from node.intake.examination import Patient
 from node.intake.submissions import Intake
 from node.store.intake import Submission
 
@@ -37,13 +39,49 @@ class StudyConfirmation(_Body):
     instances: int = Field(ge=1, le=1_000_000)
 
 
-class NewConfirmation(_Body):
-    """A person's confirmation."""
+def _day(text: str) -> str:
+    """Hold a text to what DICOM calls a date (DA), in the calendar; nothing is a date too."""
+    if text:
+        if len(text) != 8 or not (text.isascii() and text.isdigit()):
+            raise ValueError("a day is YYYYMMDD")
+        date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    return text
 
-    studies: list[StudyConfirmation] = Field(min_length=1, max_length=1_000)
+
+Day = Annotated[str, Field(max_length=8), AfterValidator(_day)]
+Line = Annotated[str, Field(max_length=64, pattern=r"^[^\\\x00-\x1f\x7f]*$")]
+"""Text on one line that DICOM can hold (PN, LO): no backslash, no control character."""
+
+
+class DocumentConfirmation(_Body):
+    """A picture or a PDF that is to be sent, and what it is."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    kind: Literal["photo", "film", "scan", "screen", "pdf"]
+
+
+class TypedPatient(_Body):
+    """The patient of a study that has no DICOM images."""
+
+    name: Line
+    id: Line = ""
+    birth_date: Day = ""
+    sex: Literal["", "M", "F", "O"] = ""
+
+
+class NewConfirmation(_Body):
+    """A person's confirmation. `documents` join `documents_study`, or make a study of the typed patient."""
+
+    studies: list[StudyConfirmation] = Field(default_factory=list, max_length=1_000)
     impression: str = Field(default="", max_length=20_000)
     priority: Literal["routine", "urgent"] = "routine"
     destination: str | None = Field(default=None, max_length=200)
+    documents: list[DocumentConfirmation] = Field(default_factory=list, max_length=500)
+    documents_study: str | None = Field(default=None, pattern=r"^[0-9.]{1,64}$")
+    patient: TypedPatient | None = None
+    study_date: Day = ""
+    body_part: str = Field(default="", pattern="^[A-Z0-9 _]{0,16}$")
+    author: Line = ""
 
     def value(self) -> Confirmation:
         """Return it as the intake knows it."""
@@ -52,6 +90,12 @@ class NewConfirmation(_Body):
             impression=self.impression,
             priority=self.priority,
             destination=self.destination,
+            documents=tuple(ConfirmedDocument(d.sha256, d.kind) for d in self.documents),
+            documents_study=self.documents_study,
+            patient=None if self.patient is None else Patient(**self.patient.model_dump()),
+            study_date=self.study_date,
+            body_part=self.body_part.strip(),
+            author=self.author.strip(),
         )
 
 
@@ -90,6 +134,17 @@ class StudyView(BaseModel):
     known: int
 
 
+class DocumentView(BaseModel):
+    """A picture or a PDF that can be sent as part of a study. `width`, `height`: of pictures."""
+
+    sha256: str
+    name: str
+    kind: str
+    bytes: int
+    width: int | None
+    height: int | None
+
+
 class LeftOutView(BaseModel):
     """A file that is not sent, and why."""
 
@@ -110,6 +165,7 @@ class ExaminationView(BaseModel):
 
     studies: list[StudyView]
     patients: int
+    documents: list[DocumentView]
     skipped: list[LeftOutView]
     quarantined: list[LeftOutView]
     dicomdir: DirectoryView | None

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any
 
-from node.intake.examination import Examination
+from node.errors import Refused
+from node.intake.examination import Examination, Patient
 from node.store.intake import Problem
 
 
@@ -18,26 +20,99 @@ class ConfirmedStudy:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmedDocument:
+    """A picture or PDF that is to be sent, by the SHA-256 (hex) of its file, and what it is for people.
+
+    `kind`: photo, film, scan, screen, or pdf.
+    """
+
+    sha256: str = field(repr=False)
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmation:
-    """A person's statement: this is the right patient, send these studies."""
+    """A person's statement: this is the right patient, send these studies and documents.
+
+    The documents join the study that `documents_study` names; None makes a new study of them, of the
+    `patient` that was typed. `author` is who the impression is by.
+    """
 
     studies: tuple[ConfirmedStudy, ...]
     impression: str = field(default="", repr=False)
     priority: str = "routine"
     destination: str | None = None
+    documents: tuple[ConfirmedDocument, ...] = ()
+    documents_study: str | None = field(default=None, repr=False)
+    patient: Patient | None = None
+    study_date: str = field(default="", repr=False)
+    body_part: str = ""
+    author: str = field(default="", repr=False)
+
+    @property
+    def makes_study(self) -> bool:
+        """Whether the documents become a study of their own."""
+        return bool(self.documents) and self.documents_study is None
+
+
+# What every confirmation says; the rest is written only if it is said, so that what was confirmed
+# before this version gives the same bytes as then.
+_ALWAYS = frozenset({"studies", "impression", "priority", "destination"})
+
+
+def check(confirmation: Confirmation) -> None:
+    """Hold a confirmation to what can be seen without the examination.
+
+    Raises:
+        Refused: `nothing-confirmed`, it names nothing, or something twice; `document-study-unknown`, the
+            documents are to join a study that is not confirmed; `patient-missing`, they make a new study
+            and nobody said of whom; `patient-fixed`, a patient was typed and there is no new study.
+    """
+    uids = [study.study_uid for study in confirmation.studies]
+    files = [document.sha256 for document in confirmation.documents]
+    if (not uids and not files) or len(set(uids)) < len(uids) or len(set(files)) < len(files):
+        raise Refused("nothing-confirmed", "Name each study and document that is to be sent, once.")
+    if files and confirmation.documents_study is not None and confirmation.documents_study not in uids:
+        raise Refused(
+            "document-study-unknown",
+            "The documents are to join a study that is not confirmed with them. Nothing was sent; choose "
+            "the study again.",
+        )
+    typed = confirmation.patient
+    if confirmation.makes_study and (typed is None or not typed.name or not confirmation.study_date):
+        raise Refused(
+            "patient-missing",
+            "These documents make a new study. Nothing was sent; type the patient's name and the date.",
+        )
+    if typed is not None and not confirmation.makes_study:
+        raise Refused(
+            "patient-fixed",
+            "The patient of a study is what its images say, and cannot be typed. Nothing was sent.",
+        )
 
 
 def to_json(confirmation: Confirmation, device: str) -> bytes:
     """Return a confirmation by a device as it is kept, to be sealed; the same one gives the same bytes."""
-    return json.dumps({**asdict(confirmation), "by": device}, sort_keys=True).encode()
+    unsaid = {
+        one.name
+        for one in fields(confirmation)
+        if one.name not in _ALWAYS
+        and one.default is not MISSING
+        and getattr(confirmation, one.name) == one.default
+    }
+    said = {name: value for name, value in asdict(confirmation).items() if name not in unsaid}
+    return json.dumps({**said, "by": device}, sort_keys=True).encode()
 
 
 def from_json(data: bytes) -> tuple[Confirmation, str]:
     """Return the confirmation that `to_json` wrote, and the device."""
-    value = json.loads(data)
+    value: dict[str, Any] = json.loads(data)
     by = str(value.pop("by"))
-    studies = tuple(ConfirmedStudy(**study) for study in value.pop("studies"))
-    return Confirmation(studies=studies, **value), by
+    value["studies"] = tuple(ConfirmedStudy(**study) for study in value["studies"])
+    value["documents"] = tuple(ConfirmedDocument(**one) for one in value.get("documents", ()))
+    if value.get("patient") is not None:
+        value["patient"] = Patient(**value["patient"])
+    return Confirmation(**value), by
 
 
 def hash_of(submission_id: str, body: bytes) -> bytes:
@@ -59,11 +134,20 @@ def difference(examination: Examination, confirmation: Confirmation) -> Problem 
         missing += max(0, confirmed.instances - came)
         extra += max(0, came - confirmed.instances)
         other += study.digest != confirmed.digest and came == confirmed.instances
+    documents = {document.sha256: document.kind for document in examination.documents}
+    lost = [one for one in confirmation.documents if one.sha256 not in documents]
+    confused = [
+        one
+        for one in confirmation.documents
+        if one.sha256 in documents and (one.kind == "pdf") != (documents[one.sha256] == "pdf")
+    ]
     told = [
         f"{missing_studies} confirmed studies did not arrive" if missing_studies else "",
         f"{missing} confirmed images are missing" if missing else "",
         f"{extra} images arrived that were not confirmed" if extra else "",
         f"{other} studies arrived with other content than was confirmed" if other else "",
+        f"{len(lost)} confirmed documents did not arrive, or cannot be read" if lost else "",
+        f"{len(confused)} documents are of another kind than was confirmed" if confused else "",
     ]
     sentences = "; ".join(filter(None, told))
     if not sentences:

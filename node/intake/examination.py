@@ -72,6 +72,22 @@ class ExaminedStudy:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """A picture or PDF that can be sent as part of a study. `kind`: jpeg, png or pdf.
+
+    `width`, `height`: of a picture, as it is stored. `member`: as of an instance.
+    """
+
+    name: str = field(repr=False)
+    kind: str
+    size: int
+    sha256: str = field(repr=False)
+    member: int | None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """A file that is not sent, and the code of why. `name` is as the sender called it."""
 
@@ -93,6 +109,7 @@ class Examination:
 
     studies: tuple[ExaminedStudy, ...] = ()
     patients: int = 0
+    documents: tuple[Document, ...] = ()
     skipped: tuple[LeftOut, ...] = ()
     quarantined: tuple[LeftOut, ...] = ()
     directory: Directory | None = None
@@ -113,6 +130,7 @@ def shown(examination: Examination) -> dict[str, Any]:
     return {
         "studies": [_shown_study(study) for study in examination.studies],
         "patients": examination.patients,
+        "documents": [_shown_document(document) for document in examination.documents],
         "skipped": _shown_left_out(examination.skipped),
         "quarantined": _shown_left_out(examination.quarantined),
         "dicomdir": None if examination.directory is None else asdict(examination.directory),
@@ -131,6 +149,7 @@ def from_json(data: bytes) -> Examination:
     return Examination(
         studies=tuple(_study(study) for study in value["studies"]),
         patients=value["patients"],
+        documents=tuple(Document(**document) for document in value.get("documents", ())),
         skipped=tuple(LeftOut(**item) for item in value["skipped"]),
         quarantined=tuple(LeftOut(**item) for item in value["quarantined"]),
         directory=None if directory is None else Directory(**directory),
@@ -163,6 +182,17 @@ def _shown_study(study: ExaminedStudy) -> dict[str, Any]:
         "body_parts": list(study.body_parts),
         "series": [asdict(series) for series in study.series],
         "known": study.known,
+    }
+
+
+def _shown_document(document: Document) -> dict[str, Any]:
+    return {
+        "sha256": document.sha256,
+        "name": document.name,
+        "kind": document.kind,
+        "bytes": document.size,
+        "width": document.width,
+        "height": document.height,
     }
 
 

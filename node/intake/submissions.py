@@ -179,12 +179,10 @@ class Intake:
         When what arrived differs from what was confirmed, another confirmation is the person's decision.
 
         Raises:
-            Refused: `submission-unknown`; `nothing-confirmed`, it names no study or one twice;
+            Refused: `submission-unknown`; what `node.intake.confirmation.check` says;
                 `confirmation-differs`, another one was given; `wrong-state`, there is nothing to confirm.
         """
-        uids = [study.study_uid for study in confirmation.studies]
-        if not uids or len(set(uids)) < len(uids):
-            raise Refused("nothing-confirmed", "Name each study that is to be sent, once.")
+        confirmations.check(confirmation)
         with self._store.change() as change:
             submission = _own(change.submission(submission_id), device)
             if submission.state is State.REMOVED:

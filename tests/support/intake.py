@@ -1,11 +1,13 @@
 """An intake for tests: keys and a keeper in memory, and the people's routes with a made-up authorisation."""
 
 import atexit
+import base64
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 from fastapi import FastAPI, Request
 from nacl.public import PrivateKey, SealedBox
 from support.clock import FakeClock
@@ -20,6 +22,9 @@ from node.intake.uploads import Limits
 from node.store.database import Database
 from node.store.intake import OnCommit
 from node.store.vault import Incoming
+
+CLIENT = "6b0f9d2e-0000-4000-8000-000000000001"
+TYPE = "application/offset+octet-stream"
 
 # One worker process for all tests: it takes half a second to start.
 HEADERS = HeaderReader()
@@ -150,3 +155,59 @@ def app_of(intake: Intake) -> FastAPI:
         return {"status": "ok"}
 
     return app
+
+
+class Phone:
+    """The app on a device."""
+
+    def __init__(self, base: str, device: str = "phone") -> None:
+        self.base = base
+        self.http = httpx.Client(
+            base_url=f"{base}/api/v1",
+            headers={"Authorization": f"Bearer {device}", "Tus-Resumable": "1.0.0"},
+            timeout=20,
+        )
+
+    def submit(self, client: str = CLIENT, kind: str = "zip") -> httpx.Response:
+        return self.http.post("/submissions", json={"client_id": client, "kind": kind})
+
+    def begin(self, length: int, client: str = CLIENT, kind: str = "zip") -> tuple[str, str]:
+        """Return a submission and the address of its upload."""
+        made = self.submit(client, kind).json()
+        named = base64.b64encode(made["id"].encode()).decode()
+        answer = self.http.post(
+            made["upload_url"],
+            headers={
+                "Upload-Length": str(length),
+                "Upload-Metadata": f"filename {base64.b64encode(b'Doe.dcm').decode()},submission {named}",
+            },
+        )
+        return made["id"], answer.headers["Location"]
+
+    def send(self, url: str, data: bytes, offset: int = 0) -> httpx.Response:
+        return self.http.patch(
+            url, content=data, headers={"Upload-Offset": str(offset), "Content-Type": TYPE}
+        )
+
+    def hand_in(self, data: bytes, client: str = CLIENT, kind: str = "zip") -> str:
+        submission, url = self.begin(len(data), client, kind)
+        assert self.send(url, data).status_code == 204
+        return submission
+
+    def look(self, submission: str) -> dict[str, Any]:
+        answer = self.http.get(f"/submissions/{submission}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def confirm(self, submission: str, body: Any) -> httpx.Response:
+        return self.http.post(f"/submissions/{submission}/confirm", json=body)
+
+
+def statement(view: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Confirm all that the examination shows."""
+    studies = [
+        {name: study[name] for name in ("study_uid", "digest", "instances")}
+        for study in view["examination"]["studies"]
+    ]
+    return {"studies": studies, "impression": "Fracture?", "priority": "urgent", **more}
