@@ -19,6 +19,7 @@ from node import operator, webcert
 from node.api import (
     admin,
     auth,
+    devices,
     events,
     health,
     members,
@@ -272,6 +273,7 @@ class Service:
         app.include_router(studies.router(node, require))
         app.include_router(events.router(node.signals, require))
         app.include_router(admin.router(node, self._inviter, require))
+        app.include_router(devices.router(node, require))
         app.include_router(members.router(node, self._inviter, require))
         app.include_router(sticks.router(node, self._exchange, require))
         app.include_router(webapp.router())

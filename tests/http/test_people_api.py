@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support.devices import GRANT_TYPE, FakeDevice
 from support.nodes import HandIn, LocalNode
 from support.routes import walk
 from support.slices import made_slice
@@ -69,7 +70,7 @@ def test_every_route_but_the_listed_ones_wants_a_token(cloud: LocalNode, api: ht
 
     for method, path in sorted(closed):
         url = path
-        for name in ("submission_id", "upload_id", "entry_id", "address", "node_id"):
+        for name in ("submission_id", "upload_id", "entry_id", "address", "node_id", "device_id"):
             url = url.replace("{" + name + "}", "0" * 32)
         assert "{" not in url, "give this test a value for it"
         bare = api.request(method, url, headers={"Authorization": ""})
@@ -240,3 +241,50 @@ def test_phones_reach_the_same_by_https_with_the_mesh_s_own_root(cloud: LocalNod
 
     assert answer.json()["status"] == "ok"
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_a_revoked_phone_logs_in_no_more_and_uses_no_token_that_it_has(
+    cloud: LocalNode, api: httpx.Client
+) -> None:
+    """A phone that is lost on Monday must not read the list on Tuesday, whatever it still holds."""
+    phone = FakeDevice()
+    code = api.post("/api/v1/admin/device-codes", json={"role": "clinician"}).json()["code"]
+    enrolled = api.post("/api/v1/devices", json={"code": code, "label": "Nurse's phone", "key": phone.jwk})
+    phone.id = enrolled.json()["device_id"]
+    health = api.get("/healthz").json()
+
+    def log_in() -> httpx.Response:
+        assertion = phone.sign(phone.claims(int(health["time"]), mesh=health["mesh"]))
+        return api.post("/oauth/token", data={"grant_type": GRANT_TYPE, "assertion": assertion})
+
+    bearer = {"Authorization": f"Bearer {log_in().json()['access_token']}"}
+    listed = [one["device_id"] for one in api.get("/api/v1/admin/devices").json()["devices"]]
+    assert phone.id in listed
+    assert api.get("/api/v1/studies", headers=bearer).status_code == 200
+    assert problem(api.delete(f"/api/v1/admin/devices/{phone.id}", headers=bearer)) == (403, "scope-missing")
+
+    ended = api.delete(f"/api/v1/admin/devices/{phone.id}")
+
+    assert ended.json()["label"] == "Nurse's phone"
+    assert problem(api.get("/api/v1/studies", headers=bearer)) == (401, "token-invalid")
+    assert log_in().json()["error"] == "invalid_grant"
+    assert phone.id not in [one["device_id"] for one in api.get("/api/v1/admin/devices").json()["devices"]]
+    assert problem(api.delete(f"/api/v1/admin/devices/{phone.id}")) == (404, "device-unknown")
+
+
+def test_a_node_that_may_not_enrol_ends_no_device_in_the_mesh(cloud: LocalNode, clinic: LocalNode) -> None:
+    """A courier's operator must not lock a whole district's phones out: his fact would not count anyway."""
+    with LocalNode(cloud.folder.parent / "courier") as courier:
+        cloud.admit(courier, "courier")
+        courier.start([cloud])
+        with cloud.api() as client:
+            code = client.post("/api/v1/admin/device-codes", json={"role": "lead"}).json()["code"]
+            body = {"code": code, "label": "Lead's PC", "key": FakeDevice("OKP").jwk}
+            device = client.post("/api/v1/devices", json=body).json()["device_id"]
+        courier.wait(
+            lambda: any(d["device_id"] == device for d in courier.get("/api/v1/admin/devices")["devices"]),
+            "to hear of the device",
+        )
+
+        with courier.api() as client:
+            assert problem(client.delete(f"/api/v1/admin/devices/{device}")) == (403, "may-not-enrol")

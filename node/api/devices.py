@@ -1,0 +1,45 @@
+"""People's phones and PCs: which are enrolled, and ending the trust in one (scope `admin`)."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path
+
+from node.api.auth import Caller
+from node.errors import Refused
+from node.parts import Node
+from sync.bodies import Device, Role
+from sync.ids import short
+
+Require = Callable[[str], Callable[..., Caller]]
+_DeviceId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+
+
+def router(node: Node, require: Require) -> APIRouter:
+    """Return the routes; `require` gives the dependency that asks for a scope."""
+    routes = APIRouter(
+        prefix="/api/v1/admin/devices", tags=["admin"], dependencies=[Depends(require("admin"))]
+    )
+
+    @routes.get("")
+    def devices() -> dict[str, list[dict[str, Any]]]:
+        """List the devices that may log in, by label."""
+        known = node.facts.ask(lambda ledger: ledger.devices())
+        told = [{"device_id": one.hex(), "label": d.label, "role": d.role} for one, d in known.items()]
+        return {"devices": sorted(told, key=lambda one: (str(one["label"]), str(one["device_id"])))}
+
+    @routes.delete("/{device_id}")
+    def revoke(device_id: _DeviceId) -> dict[str, str]:
+        """End a device for ever, in the whole mesh; what it has handed in stays."""
+        device = bytes.fromhex(device_id)
+        body = node.facts.ask(lambda ledger: ledger.devices().get(device))
+        if body is None:
+            raise Refused("device-unknown", "No such device may log in.")
+        me = node.facts.node_id
+        if Role.ENROL not in node.facts.ask(lambda ledger: ledger.membership.roles(me)):
+            raise Refused("may-not-enrol", "This node may not enrol devices, nor end them.")
+        ended = Device(device=device, key=body.key, label=body.label, role=body.role, revokes=True)
+        fact = node.facts.issue(ended)
+        return {"device_id": device_id, "label": body.label, "fact": short(fact.id)}
+
+    return routes
