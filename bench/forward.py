@@ -156,8 +156,9 @@ def _dicomweb_client(url: str, files: list[Path]) -> None:
 
 
 def _ours(url: str, files: list[Path], *, verified: bool = False) -> None:
+    from node.deliver.access import http_client
     from node.deliver.destination import Outgoing
-    from node.deliver.dicomweb import DicomWebDestination, http_client
+    from node.deliver.dicomweb import DicomWebDestination
     from node.deliver.stow import StowSender
     from sync.evidence import Evidence, Expected, Outcome, judge
 

@@ -51,6 +51,7 @@ _HUSHED = {
     "urllib3": logging.ERROR,
     "dicomweb_client": logging.ERROR,
     "pydicom": logging.CRITICAL,  # quotes values of the data set in warnings
+    "pynetdicom": logging.CRITICAL,  # says UIDs at INFO, and what a peer sent
     "sqlalchemy": logging.ERROR,
     "uvicorn": logging.WARNING,
     "uvicorn.access": logging.CRITICAL,

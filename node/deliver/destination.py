@@ -71,6 +71,10 @@ class Auth:
             fields["Authorization"] = f"Basic {pair}"
         return fields
 
+    def renew(self, refused: Mapping[str, str]) -> bool:
+        """After a 401: these are all there are."""
+        return False
+
 
 class Destination(Protocol):
     """A PACS to deliver to. All methods block, and raise

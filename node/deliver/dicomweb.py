@@ -9,8 +9,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import replace
 
-import httpx
-
+from node.deliver.access import Access, http_client, session
 from node.deliver.destination import Auth, Outgoing, Result
 from node.deliver.reasons import explain
 from node.deliver.stow import ONE_OF_SEVERAL, Limits, StowSender
@@ -20,52 +19,34 @@ from sync.evidence import Evidence, InstanceProof, Outcome
 log = logging.getLogger(__name__)
 
 
-def http_client(*, idle_s: float = 120, ca_file: str | None = None) -> httpx.Client:
-    """Return the client that streams: HTTP/1.1, no proxy from the environment, no redirects.
-
-    Args:
-        idle_s: how long a connection may stand still; there is no limit to a whole transfer.
-        ca_file: certificates to trust, or None for the public ones.
-    """
-    trusted = ssl.create_default_context(cafile=ca_file) if ca_file else True
-    return httpx.Client(
-        trust_env=False,
-        follow_redirects=False,
-        http2=False,
-        verify=trusted,
-        timeout=httpx.Timeout(idle_s, connect=min(10, idle_s)),
-        limits=httpx.Limits(max_connections=4, max_keepalive_connections=2),
-    )
-
-
 class DicomWebDestination:
     """One DICOMweb service.
 
     Args:
         url: its base URL, such as `https://pacs.example/dicom-web`.
-        auth: how it knows us.
+        access: what lets us in.
         limits: how much one request carries at most.
         idle_s: how long a connection may stand still.
-        ca_file: certificates to trust, or None for the public ones.
+        tls: whom to trust and how to show ourselves, or None for the public certificates.
         coerced: tags that it is recorded to change in what it stores.
     """
 
     def __init__(
         self,
         url: str,
-        auth: Auth | None = None,
+        access: Access | None = None,
         *,
         limits: Limits | None = None,
         idle_s: float = 120,
-        ca_file: str | None = None,
+        tls: ssl.SSLContext | None = None,
         coerced: frozenset[int] = frozenset(),
     ) -> None:
         base_url = url.rstrip("/")
-        headers = (auth or Auth()).as_headers
-        self._client = http_client(idle_s=idle_s, ca_file=ca_file)
-        self._sender = StowSender(self._client, base_url, headers, limits)
+        access = access or Auth()
+        self._client = http_client(access, idle_s=idle_s, tls=tls)
+        self._sender = StowSender(self._client, base_url, limits)
         self._verifier = Verifier(
-            self._client, base_url, headers, idle_s=idle_s, ca_file=ca_file, coerced=coerced
+            self._client, base_url, access, session=session(tls), idle_s=idle_s, coerced=coerced
         )
 
     @property

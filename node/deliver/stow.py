@@ -11,7 +11,7 @@ import email.utils
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -92,21 +92,18 @@ class StowSender:
     """Sends to one STOW-RS service.
 
     Args:
-        client: sends the requests; made by `node.deliver.dicomweb.http_client`.
+        client: sends the requests and knows what lets us in; made by `node.deliver.access.http_client`.
         base_url: of the DICOMweb service, without a slash at the end.
-        auth: gives the header fields that let us in, anew for each request.
     """
 
     def __init__(
         self,
         client: httpx.Client,
         base_url: str,
-        auth: Callable[[], Mapping[str, str]] = dict,
         limits: Limits | None = None,
     ) -> None:
         self._client = client
         self._base_url = base_url
-        self._auth = auth
         self._size = BatchSize(limits or Limits())
 
     def send(self, instances: Sequence[Outgoing], *, alone: bool = False) -> list[Result]:
@@ -152,13 +149,12 @@ class StowSender:
         body = _Body(batch, boundary)
         url = f"{self._base_url}/studies/{quote(batch[0].study_uid, safe='')}"
         headers = {
-            **self._auth(),
             "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
             "Content-Length": str(body.size),
             "Accept": "application/dicom+json",
         }
         try:
-            with self._client.stream("POST", url, headers=headers, content=iter(body)) as response:
+            with self._client.stream("POST", url, headers=headers, content=body) as response:
                 return response.status_code, response.headers, read_answer(_whole(response))
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             kind = type(error).__name__

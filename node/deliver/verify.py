@@ -18,6 +18,7 @@ import httpx
 import requests
 from dicomweb_client.web import DICOMwebClient
 
+from node.deliver.access import Access
 from node.deliver.compare import Digest, same_data_set, same_metadata
 from node.deliver.destination import Outgoing
 from node.deliver.multipart import Event, MultipartParser, PartBegins, PartData, PartEnds, boundary_of
@@ -38,11 +39,11 @@ class Verifier:
     """Asks one DICOMweb service.
 
     Args:
-        client: reads whole instances; made by `node.deliver.dicomweb.http_client`.
+        client: reads whole instances; made by `node.deliver.access.http_client`.
         base_url: of the DICOMweb service, without a slash at the end.
-        auth: gives the header fields that let us in, anew for each request.
+        access: what lets us in; `client` knows it by itself.
+        session: what dicomweb-client asks with; made by `node.deliver.access.session`, closed here.
         idle_s: how long an answer may stand still.
-        ca_file: certificates to trust, or None for the public ones.
         coerced: tags that this destination is recorded to change.
     """
 
@@ -50,23 +51,18 @@ class Verifier:
         self,
         client: httpx.Client,
         base_url: str,
-        auth: Callable[[], Mapping[str, str]] = dict,
+        access: Access,
         *,
+        session: requests.Session,
         idle_s: float = 120,
-        ca_file: str | None = None,
         coerced: frozenset[int] = frozenset(),
     ) -> None:
         self._client = client
         self._base_url = base_url
-        self._auth = auth
+        self._access = access
         self._coerced = coerced
         # Known once an archive was seen to rewrite group 0002: then content digests are taken at once.
         self._rewrites_meta = False
-        session = requests.Session()
-        session.trust_env = False
-        session.max_redirects = 0
-        if ca_file is not None:
-            session.verify = ca_file
         try:
             self._dicomweb = DICOMwebClient(
                 base_url, session=session, permissive_uid=True, timeout=(10.0, idle_s)
@@ -237,7 +233,6 @@ class Verifier:
             DestinationUnreachable: the line broke, or the answer ends before its last part does.
         """
         headers = {
-            **self._auth(),
             "Accept": f'multipart/related; type="application/dicom"; transfer-syntax={syntax}',
             # Orthanc compresses with gzip for whoever takes it: slower than most lines.
             "Accept-Encoding": "identity",
@@ -255,17 +250,14 @@ class Verifier:
 
     def _json(self, ask: Callable[[], Any]) -> list[Any]:
         """Ask by dicomweb-client; a study that the PACS does not know is an empty list."""
-        self._session.headers.update(self._auth())
-        status, retry_after = 0, None
-        try:
-            answer = ask()
-            return [item for item in answer if isinstance(item, dict)]
-        except requests.HTTPError as error:
-            if error.response is not None:
-                status, retry_after = error.response.status_code, error.response.headers.get("Retry-After")
-        except (requests.RequestException, ValueError, TypeError):
-            status = 0
-        # Outside of the handlers: the errors hold the URL, and must not be chained.
+        fields = self._access.as_headers()
+        self._session.headers.update(fields)
+        status, retry_after, found = self._ask(ask)
+        if status == 401 and self._access.renew(fields):
+            self._session.headers.update(self._access.as_headers())
+            status, retry_after, found = self._ask(ask)
+        if found is not None:
+            return found
         try:
             if status:
                 _check(status, retry_after)
@@ -273,6 +265,18 @@ class Verifier:
             if status == 404:
                 return []
         raise DestinationUnreachable(f"the destination does not answer a query ({status})")
+
+    def _ask(self, ask: Callable[[], Any]) -> tuple[int, str | None, list[Any] | None]:
+        """Return what dicomweb-client brings, or the status and when to come back; 0 without an answer."""
+        try:
+            return 200, None, [item for item in ask() if isinstance(item, dict)]
+        except requests.HTTPError as error:
+            if error.response is not None:
+                return error.response.status_code, error.response.headers.get("Retry-After"), None
+        except (requests.RequestException, ValueError, TypeError):
+            pass
+        # The errors hold the URL, and must not be chained to what is raised.
+        return 0, None, None
 
 
 class _NotGiven(Exception):
