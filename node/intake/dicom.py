@@ -1,4 +1,4 @@
-"""DICOM headers: has a worker process read them, and never waits longer than ten seconds for one file.
+"""DICOM headers, pictures and PDFs: has a worker process read them, ten seconds at most for each file.
 
 `HeaderReader` is the node's side of `node.intake.worker`. What comes back is plain text of bounded length;
 nothing of a file is parsed in this process.
@@ -18,13 +18,15 @@ from typing import Any, BinaryIO, cast
 import node
 from node.errors import WorkerFailed
 from node.intake import frames
-from node.intake.detect import Content
+from node.intake.detect import DOCUMENTS, Content
+from node.intake.headless import PREAMBLE
 
 PIECE_BYTES = 1 << 20
 TIMEOUT_S = 10.0
 _START_S = 60.0  # an old laptop with a cold disk takes its time over the libraries
 _HEAD_BYTES = 16 << 10  # the header of nearly every slice
 _WANT_LIMIT = 1 << 20
+_WITHOUT_HEADER = frozenset({Content.HEADLESS, Content.HEADLESS_BIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,28 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """A picture or a PDF that is whole; `width` and `height` in pixels as stored, of a picture."""
+
+    kind: str
+    width: int | None
+    height: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """What a file turned out to be: an instance, a directory, or a code of why it is neither."""
+    """What a file turned out to be: an instance, a directory, a document, or a code of why it is neither.
+
+    `prefix` is what has to stand in front of the file's octets to make a Part 10 file of it; `sha256` is of
+    both.
+    """
 
     header: Header | None = None
     sha256: str = field(default="", repr=False)
     listed: tuple[str, ...] | None = field(default=None, repr=False)
     code: str | None = None
+    prefix: bytes = field(default=b"", repr=False)
+    document: Measured | None = None
 
 
 class _WorkerDied(Exception):
@@ -76,18 +93,20 @@ class HeaderReader:
         self._stopped = threading.Event()
 
     def read(self, first: bytes, rest: BinaryIO, size: int, content: Content) -> Found:
-        """Read the header of a DICOM file, and hash the file in the same pass.
+        """Read the header of a file, and hash the file in the same pass.
 
         Args:
             first: the first octets, at most 1 MiB.
             rest: where the others come from.
             size: the octets of the whole file.
-            content: PART10 or BARE.
+            content: one of `DICOM` or `DOCUMENTS`.
 
         Raises:
             WorkerFailed: the worker does not start; this is no fault of the file.
         """
         stream = _Forward(first, rest)
+        if content is Content.BARE:
+            stream.precede(PREAMBLE)
         try:
             told = self._ask(stream, first, size, content)
         except _WorkerDied:
@@ -102,7 +121,10 @@ class HeaderReader:
             return Found(code=str(told["code"]))
         if stream.drain() != size:
             return Found(code="truncated")
-        return Found(header=Header(**told), sha256=stream.hash.hexdigest())
+        sha256 = stream.hash.hexdigest()
+        if content in DOCUMENTS:
+            return Found(document=Measured(content.value, **told), sha256=sha256)
+        return Found(header=Header(**told), sha256=sha256, prefix=stream.prefix)
 
     def close(self) -> None:
         """End the worker process."""
@@ -110,14 +132,18 @@ class HeaderReader:
 
     def _ask(self, stream: "_Forward", first: bytes, size: int, content: Content) -> dict[str, Any]:
         source, sink = self._running()
-        opening = frames.OPENING.pack(size, content is Content.PART10)
+        opening = frames.OPENING.pack(size, frames.KINDS.index(content.value))
         _say(sink, frames.FILE, opening, first[:_HEAD_BYTES])
-        stream.hash_window()  # while the worker is busy
+        if content not in _WITHOUT_HEADER:
+            stream.hash_window()  # while the worker is busy
         left = self._timeout_s
         while True:
             begin = time.monotonic()
             kind, payload = self._receive(source, left)
             left -= time.monotonic() - begin
+            if kind == frames.HEADER:
+                stream.precede(payload)
+                continue
             if kind == frames.ANSWER:
                 told: dict[str, Any] = json.loads(payload)
                 return told
@@ -193,10 +219,18 @@ class _Forward:
 
     def __init__(self, first: bytes, rest: BinaryIO) -> None:
         self.hash = hashlib.sha256()
+        self.prefix = b""
         self._window = first
         self._base = 0
         self._hashed = False
         self._rest = rest
+
+    def precede(self, prefix: bytes) -> None:
+        """Put octets in front; before any of the file is hashed."""
+        if self.prefix or self._hashed or self._base:
+            raise ValueError("the file has begun")
+        self.prefix = prefix
+        self.hash.update(prefix)
 
     def hash_window(self) -> None:
         if not self._hashed:

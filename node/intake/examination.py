@@ -12,17 +12,24 @@ from typing import Any
 
 from node.intake.reasons import REASONS
 
+Place = tuple[int, ...]
+"""Where a file is in an upload: () the upload itself, (3,) a member of its ZIP, (3, 0) one of a ZIP in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExaminedInstance:
-    """One DICOM instance. `member`: its place in the ZIP, None if it is the upload itself."""
+    """One DICOM instance, at `place`. `size` and `sha256` are of its Part 10 bytes.
+
+    Those are the file's own, but for a data set that came without a header: then `prefix` stands in front.
+    """
 
     uid: str = field(repr=False)
     sop_class: str
     syntax: str
     size: int
-    sha256: str = field(repr=False)  # hex, of the original Part 10 bytes
-    member: int | None
+    sha256: str = field(repr=False)  # hex
+    place: Place
+    prefix: str = field(default="", repr=False)  # hex
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +82,14 @@ class ExaminedStudy:
 class Document:
     """A picture or PDF that can be sent as part of a study. `kind`: jpeg, png or pdf.
 
-    `width`, `height`: of a picture, as it is stored. `member`: as of an instance.
+    `width`, `height`: of a picture, as it is stored. It is whole and not too large; nobody has decoded it.
     """
 
     name: str = field(repr=False)
     kind: str
     size: int
     sha256: str = field(repr=False)
-    member: int | None
+    place: Place
     width: int | None = None
     height: int | None = None
 
@@ -149,7 +156,7 @@ def from_json(data: bytes) -> Examination:
     return Examination(
         studies=tuple(_study(study) for study in value["studies"]),
         patients=value["patients"],
-        documents=tuple(Document(**document) for document in value.get("documents", ())),
+        documents=tuple(Document(**_placed(document)) for document in value.get("documents", ())),
         skipped=tuple(LeftOut(**item) for item in value["skipped"]),
         quarantined=tuple(LeftOut(**item) for item in value["quarantined"]),
         directory=None if directory is None else Directory(**directory),
@@ -164,9 +171,17 @@ def _study(value: dict[str, Any]) -> ExaminedStudy:
             "patient": Patient(**value["patient"]),
             "body_parts": tuple(value["body_parts"]),
             "series": tuple(ExaminedSeries(**series) for series in value["series"]),
-            "instances": tuple(ExaminedInstance(**instance) for instance in value["instances"]),
+            "instances": tuple(ExaminedInstance(**_placed(instance)) for instance in value["instances"]),
         }
     )
+
+
+def _placed(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a file's fields with its place; an earlier version wrote `member`, None for the upload."""
+    if "member" in value:
+        member = value.pop("member")
+        return {**value, "place": () if member is None else (member,)}
+    return {**value, "place": tuple(value["place"])}
 
 
 def _shown_study(study: ExaminedStudy) -> dict[str, Any]:

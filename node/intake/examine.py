@@ -10,20 +10,25 @@ from typing import BinaryIO, cast
 
 from node.intake.ahead import Ahead
 from node.intake.archive import Archive, BadArchive, Member
-from node.intake.detect import Content, content_of
+from node.intake.detect import DICOM, DOCUMENTS, Content, content_of
 from node.intake.dicom import PIECE_BYTES, Found, Header, HeaderReader
 from node.intake.examination import (
     Directory,
+    Document,
     Examination,
     ExaminedInstance,
     ExaminedSeries,
     ExaminedStudy,
     LeftOut,
     Patient,
+    Place,
     digest_of,
 )
 from node.intake.reasons import SKIPPED
 from node.intake.spool import SpoolReader
+
+DOCUMENT_BYTES = 256 << 20
+SMALLEST_SIDE = 128  # pixels; what is smaller is an icon or a preview
 
 Known = Callable[[Sequence[ExaminedInstance]], int]
 """Says how many of some instances this node has had before."""
@@ -59,14 +64,14 @@ def examine(
     file.seek(0)
     first = file.read(PIECE_BYTES)
     if content_of(first) is not Content.ZIP:
-        findings.add(name, file.length, None, _read(first, cast("BinaryIO", file), file.length, headers))
+        findings.add(name, file.length, (), _read(first, cast("BinaryIO", file), file.length, headers))
         return findings.examination(known)
     try:
         archive = Archive(file)
     except BadArchive as refused:
         return Examination(code=refused.code)
     for member in archive.members:
-        findings.add(member.name, member.size, member.number, _member(archive, member, headers, ahead))
+        findings.add(member.name, member.size, (member.number,), _member(archive, member, headers, ahead))
     return findings.examination(known)
 
 
@@ -99,10 +104,23 @@ def _look(stream: BinaryIO, size: int, headers: HeaderReader) -> Found:
 
 def _read(first: bytes, rest: BinaryIO, size: int, headers: HeaderReader) -> Found:
     content = content_of(first)
-    if content in (Content.PART10, Content.BARE):
+    if content in DOCUMENTS and size > DOCUMENT_BYTES:
+        return Found(code="document-too-large")
+    if content in DICOM or content in DOCUMENTS:
         return headers.read(first, rest, size, content)
-    codes = {Content.ZIP: "zip-in-zip", Content.HEADLESS: "no-meta-header"}
-    return Found(code=codes.get(content, "not-dicom"))
+    return Found(code=_LEFT_OUT.get(content, "not-dicom"))
+
+
+_LEFT_OUT = {
+    Content.ZIP: "zip-in-zip",
+    Content.PROGRAM: "program",
+    Content.AUTORUN: "program",
+    Content.THUMBNAIL: "thumbnail",
+    Content.SYSTEM_FILE: "system-file",
+    Content.OTHER_PICTURE: "other-picture",
+    Content.OTHER_DOCUMENT: "other-document",
+    Content.OTHER_ARCHIVE: "other-archive",
+}
 
 
 @dataclass(slots=True)
@@ -113,21 +131,32 @@ class _Findings:
     instances: dict[str, ExaminedInstance] = field(default_factory=dict)
     skipped: list[LeftOut] = field(default_factory=list)
     quarantined: list[LeftOut] = field(default_factory=list)
+    documents: list[Document] = field(default_factory=list)
     listed: set[str] | None = None
 
-    def add(self, name: str, size: int, member: int | None, found: Found) -> None:
+    def add(self, name: str, size: int, place: Place, found: Found) -> None:
         code, header = found.code, found.header
         if found.listed is not None:
             self.listed = (self.listed or set()) | set(found.listed)
         if header is not None:
             instance = ExaminedInstance(
-                header.uid, header.class_uid, header.syntax, size, found.sha256, member
+                header.uid,
+                header.class_uid,
+                header.syntax,
+                size + len(found.prefix),
+                found.sha256,
+                place,
+                found.prefix.hex(),
             )
             before = self.instances.setdefault(header.uid, instance)
             if before is instance:
                 self.headers[header.uid] = header
             elif before.sha256 != instance.sha256:
                 code = "same-uid-other-bytes"
+        if (picture := found.document) is not None:
+            self.documents.append(
+                Document(name, picture.kind, size, found.sha256, place, picture.width, picture.height)
+            )
         if code is not None:
             (self.skipped if code in SKIPPED else self.quarantined).append(LeftOut(name, code))
 
@@ -139,6 +168,7 @@ class _Findings:
             _study([self.headers[uid] for uid in uids], tuple(self.instances[uid] for uid in uids), known)
             for uids in by_study.values()
         )
+        documents = self._documents(disc=self.listed is not None)
         directory = None
         if self.listed is not None:
             directory = Directory(len(self.listed), len(self.listed & self.instances.keys()))
@@ -148,8 +178,21 @@ class _Findings:
             skipped=tuple(self.skipped),
             quarantined=tuple(self.quarantined),
             directory=directory,
-            code=None if studies else self._why_nothing(),
+            code=None if studies or documents else self._why_nothing(),
+            documents=documents,
         )
+
+    def _documents(self, *, disc: bool) -> tuple[Document, ...]:
+        """Sort out what belongs to a disc's viewer, is too small to show anything, or comes twice."""
+        taken: dict[str, Document] = {}
+        for document in self.documents:
+            if disc:
+                self.skipped.append(LeftOut(document.name, "disc-extra"))
+            elif min(document.width or SMALLEST_SIDE, document.height or SMALLEST_SIDE) < SMALLEST_SIDE:
+                self.skipped.append(LeftOut(document.name, "thumbnail"))
+            elif taken.setdefault(document.sha256, document) is not document:
+                self.skipped.append(LeftOut(document.name, "same-file-twice"))
+        return tuple(taken.values())
 
     def _why_nothing(self) -> str:
         """Name the reason if there is but one."""

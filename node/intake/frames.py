@@ -1,13 +1,15 @@
 """Frames between the node and its worker process: `[1 octet kind][u32 length][payload]`, big-endian.
 
-To the worker: `F` a file, `u64 size, u8 preamble` and its first octets; `M` more octets. From it: `N` need,
-`u64 offset, u32 size`; `A` the answer in JSON; first of all `R`, ready.
+To the worker: `F` a file, `u64 size, u8 kind` and its first octets; `M` more octets. From it: `N` need,
+`u64 offset, u32 size`; `A` the answer in JSON; before it, of a data set without a header, `H` the header
+that makes a file of it; first of all `R`, ready.
 """
 
 import struct
 from typing import BinaryIO
 
-FILE, MORE, NEED, ANSWER, READY = b"F", b"M", b"N", b"A", b"R"
+FILE, MORE, NEED, HEADER, ANSWER, READY = b"F", b"M", b"N", b"H", b"A", b"R"
+KINDS = ("part10", "bare", "headless", "headless-big", "jpeg", "png", "pdf")
 FRAME = struct.Struct(">cI")
 OPENING = struct.Struct(">QB")
 WANT = struct.Struct(">QI")

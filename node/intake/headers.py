@@ -14,6 +14,7 @@ from typing import Protocol
 DICOMDIR = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 IMPLICIT = "1.2.840.10008.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 META_CLASS = 0x00020002
@@ -60,7 +61,8 @@ class Source(Protocol):
 class Walked:
     """What was picked: the encoded elements, how they are encoded, and a directory's records.
 
-    `rows` and `pixels` say whether it describes an image, and whether it has one.
+    `rows` and `pixels` say whether it describes an image, and whether it has one; `fragments`, whether that
+    is encapsulated.
     """
 
     meta: dict[int, bytes]
@@ -70,22 +72,24 @@ class Walked:
     records: list[bytes] = field(repr=False)
     rows: bool
     pixels: bool
+    fragments: bool
 
 
-def walk(source: Source, start: int, wanted: frozenset[int]) -> Walked:
+def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -> Walked:
     """Walk a whole file and pick the elements `wanted` of its top level.
 
     Args:
         source: the file.
         start: where the file meta information begins: 132, or 0 without a preamble.
         wanted: tags, `group << 16 | element`.
+        syntax: of a data set that has no file meta information.
 
     Raises:
         BadHeader: `truncated`, `malformed` or `too-complex`.
     """
     cursor = _Cursor(source, start, little=True)
-    meta = _meta(cursor)
-    syntax = text(meta.get(META_SYNTAX, b""))
+    meta = {} if syntax else _meta(cursor)
+    syntax = syntax or text(meta.get(META_SYNTAX, b""))
     if not syntax:
         raise BadHeader("malformed")
     if syntax in DEFLATED:
@@ -96,7 +100,7 @@ def walk(source: Source, start: int, wanted: frozenset[int]) -> Walked:
     picked, records = bytearray(), []
     # Containers that we are in: (is it a sequence, are its elements of implicit VR, where it ends if it says)
     stack: list[tuple[bool, bool, int | None]] = []
-    seen_rows = seen_pixels = False
+    seen_rows = seen_pixels = fragments = False
     while True:
         while stack and stack[-1][2] is not None and cursor.at >= stack[-1][2]:
             if cursor.at > stack[-1][2]:
@@ -140,6 +144,7 @@ def walk(source: Source, start: int, wanted: frozenset[int]) -> Walked:
             if vr in (b"SQ", b"UN", b""):
                 stack.append((True, inside_implicit or vr == b"UN", None))
             else:
+                fragments = True
                 _skip_fragments(cursor)
         elif directory and tag == RECORDS and not stack:
             cursor.at += head
@@ -153,7 +158,7 @@ def walk(source: Source, start: int, wanted: frozenset[int]) -> Walked:
         if not stack:
             seen_rows = seen_rows or tag == ROWS
             seen_pixels = seen_pixels or tag in PIXELS
-    return Walked(meta, picked, implicit, cursor.little, records, seen_rows, seen_pixels)
+    return Walked(meta, picked, implicit, cursor.little, records, seen_rows, seen_pixels, fragments)
 
 
 def text(value: bytes) -> str:

@@ -16,9 +16,23 @@ REASONS: dict[str, str] = {
     "zip-overlaps": "The ZIP stores files on top of each other, as harmful archives do. It was not unpacked; "
     "keep the original and send the images in a new ZIP.",
     "upload-damaged": "The node's copy of this upload is damaged. Keep the original and send it again.",
-    "nothing-to-send": "No DICOM images were found. Check that the right files were chosen and send again.",
+    "nothing-to-send": "No images were found. Check that the right files were chosen and send again.",
     # single files that are left out: nothing in them belongs to a study
     "not-dicom": "This is not a DICOM file, so it is left out. The images are not affected.",
+    "program": "This is a program or its settings, such as a disc's viewer. It was not run and is left out. "
+    "The images are not affected.",
+    "thumbnail": "This is a preview or an icon, too small to show anything. It is left out; the images are "
+    "not affected.",
+    "system-file": "The computer made this file for itself. It is left out; the images are not affected.",
+    "disc-extra": "This picture or PDF came with a disc, whose images are taken as they are. It is left out; "
+    "if it belongs to the patient, send it by itself.",
+    "same-file-twice": "The same file is here twice. It is sent once.",
+    "other-picture": "Pictures of this kind (such as HEIC, TIFF, GIF or a video) are not taken. The original "
+    "stays where it is; save it as JPEG or PNG and send that.",
+    "other-document": "Documents of this kind are not taken. The original stays where it is; save it as PDF "
+    "and send that.",
+    "other-archive": "Archives of this kind (such as RAR, 7z or a disc image) are not opened. The original "
+    "stays where it is; unpack it and send the folder, or a ZIP.",
     "dicomdir": "This is a disc's table of contents, not an image. It is used to check that all are there.",
     "zip-in-zip": "This is a ZIP inside a ZIP and was not opened. If it holds images, send it by itself.",
     "zip-link": "This is a link to another file and was not followed. The images are not affected.",
@@ -26,12 +40,17 @@ REASONS: dict[str, str] = {
     "truncated": "This image is cut off at its end. Its bytes are kept; copy it again from its source.",
     "no-uids": "This image lacks the numbers that say which study it belongs to. Its bytes are kept; "
     "export it again from the device that made it.",
-    "no-meta-header": "This looks like an image without the header that DICOM files need. "
+    "no-meta-header": "This looks like a compressed image without the header that says how to read it. "
     "Its bytes are kept; export it again as a DICOM file.",
     "malformed": "This looks like a DICOM image, but its structure cannot be read. Its bytes are kept; "
     "export it again from the device that made it.",
     "too-complex": "Reading this image took too long or too much memory. Its bytes are kept; "
     "ask a technician to look at it.",
+    "picture-damaged": "This picture is damaged. Its bytes are kept; copy it again from its source.",
+    "picture-too-large": "This picture claims more pixels than any camera makes (134 million). Its bytes are "
+    "kept; save it smaller and send that.",
+    "document-too-large": "This picture or PDF is larger than 256 MiB. Its bytes are kept; save it smaller "
+    "and send that.",
     "same-uid-other-bytes": "Another image here carries the same number but other content. Both are kept; "
     "a person must say which one is right.",
     "zip-member-damaged": "This file of the ZIP is damaged. Its bytes are kept; make or copy the ZIP again.",
@@ -41,5 +60,10 @@ REASONS: dict[str, str] = {
     "send the file without a ZIP.",
 }
 
-SKIPPED = frozenset({"not-dicom", "dicomdir", "zip-in-zip", "zip-link"})
+SKIPPED = frozenset(
+    {
+        *("not-dicom", "program", "thumbnail", "system-file", "disc-extra", "same-file-twice"),
+        *("other-picture", "other-document", "other-archive", "dicomdir", "zip-in-zip", "zip-link"),
+    }
+)
 """Codes of files that are left out without a decision; the other ones of single files are quarantined."""

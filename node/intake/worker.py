@@ -9,12 +9,14 @@ import json
 import os
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from io import BytesIO
 from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
 
+from node.intake import frames, headless, pictures
 from node.intake.frames import ANSWER, FILE, MORE, NEED, OPENING, READY, WANT, receive, send
 from node.intake.headers import (
     DICOMDIR,
@@ -73,10 +75,19 @@ class _Pipe:
         return self._data[at - self._base :]
 
 
-def summary_of(size: int, preamble: bool, head: bytes, source: BinaryIO, sink: BinaryIO) -> dict[str, Any]:
+def summary_of(size: int, kind: str, head: bytes, source: BinaryIO, sink: BinaryIO) -> dict[str, Any]:
     """Return what the examination wants to know of a file, or `{"code": why not}`."""
     try:
-        walked = walk(_Pipe(size, head, source, sink), 132 if preamble else 0, _WANTED)
+        file, syntax = _Pipe(size, head, source, sink), ""
+        if kind in pictures.LOOKS:
+            return asdict(pictures.LOOKS[kind](file, size))
+        if kind in headless.KINDS:
+            made = headless.header_for(file, little=kind == "headless")
+            syntax = made.syntax
+            send(sink, frames.HEADER, made.header)
+        walked = walk(file, 132 if kind == "part10" else 0, _WANTED, syntax)
+        if syntax and walked.fragments:
+            return {"code": "no-meta-header"}  # nothing says how its pixels are compressed
         if text(walked.meta.get(META_CLASS, b"")) == DICOMDIR:
             return {"code": "dicomdir", "listed": [text(uid) for uid in walked.records]}
         if walked.rows and not walked.pixels:
@@ -91,7 +102,7 @@ def summary_of(size: int, preamble: bool, head: bytes, source: BinaryIO, sink: B
         return {"code": "malformed"}
     if not all(_is_uid(told[name]) for name in _UIDS):
         return {"code": "no-uids"}
-    told["syntax"] = text(walked.meta.get(META_SYNTAX, b""))
+    told["syntax"] = syntax or text(walked.meta.get(META_SYNTAX, b""))
     return told if _is_uid(told["syntax"]) else {"code": "malformed"}
 
 
@@ -162,8 +173,8 @@ def main() -> None:
         if kind != FILE:
             return
         _limit_cpu()
-        size, preamble = OPENING.unpack_from(payload)
-        told = summary_of(size, bool(preamble), payload[OPENING.size :], source, sink)
+        size, kind = OPENING.unpack_from(payload)
+        told = summary_of(size, frames.KINDS[kind], payload[OPENING.size :], source, sink)
         send(sink, ANSWER, json.dumps(told).encode())
 
 

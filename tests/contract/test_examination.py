@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from support.dicoms import (
     deflated,
@@ -19,14 +20,17 @@ from support.dicoms import (
     element,
     encapsulated,
     header,
+    jpeg,
     meta,
     part10,
+    png,
     study_zip,
     zip_of,
 )
 from support.intake import Bench
 from support.slices import made_slice, pydicom_file
 
+from node.deliver.part10 import file_meta
 from node.errors import WorkerFailed
 from node.intake import reasons
 from node.intake.detect import Content, content_of
@@ -73,6 +77,13 @@ class Looker:
 @pytest.fixture
 def look(tmp_path: Path, headers: HeaderReader) -> Looker:
     return Looker(tmp_path, headers)
+
+
+def without_header(part10: bytes) -> bytes:
+    """Return the data set of a file."""
+    found = file_meta(part10[:4096])
+    assert found is not None
+    return part10[found.data_set_at :]
 
 
 def test_a_single_file_is_a_study_of_one_image(look: Looker) -> None:
@@ -162,6 +173,49 @@ def test_meta_information_without_a_preamble_is_recognised(look: Looker) -> None
     assert len(found.studies) == 1
 
 
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm"])
+def test_a_data_set_without_a_header_is_given_one(look: Looker, name: str) -> None:
+    """What a broken archive left of an image is an image; a PACS takes it once it is a file again."""
+    whole = pydicom_file(name)
+    data_set = without_header(whole)
+    found = look(data_set)
+
+    ((instance,),) = (study.instances for study in found.studies)
+    made = bytes.fromhex(instance.prefix) + data_set
+    assert (instance.size, instance.sha256) == (len(made), hashlib.sha256(made).hexdigest())
+    read, wanted = pydicom.dcmread(io.BytesIO(made)), pydicom.dcmread(io.BytesIO(whole))
+    assert read.file_meta.TransferSyntaxUID == wanted.file_meta.TransferSyntaxUID == instance.syntax
+    assert read.file_meta.MediaStorageSOPInstanceUID == wanted.SOPInstanceUID
+    assert read == wanted
+
+
+def test_pictures_and_pdfs_are_handed_on_as_documents(look: Looker) -> None:
+    """Photos of a wound, a film or a letter belong to the study as much as its images."""
+    files = {"a": jpeg(640, 480), "b": png(300, 200), "c": b"%PDF-1.4\n" + bytes(3000) + b"%%EOF\n"}
+    found = look(zip_of({**files, "d": files["a"], "icon": png(32, 32)}))
+
+    documents = [(d.name, d.kind, d.width, d.height, d.size, d.place) for d in found.documents]
+    assert documents == [
+        ("a", "jpeg", 640, 480, len(files["a"]), (0,)),
+        ("b", "png", 300, 200, len(files["b"]), (1,)),
+        ("c", "pdf", None, None, len(files["c"]), (2,)),
+    ]
+    assert found.documents[0].sha256 == hashlib.sha256(files["a"]).hexdigest()
+    assert [(item.name, item.code) for item in found.skipped] == [
+        ("d", "same-file-twice"),
+        ("icon", "thumbnail"),
+    ]
+    assert found.code is None
+
+
+def test_pictures_on_a_disc_belong_to_its_viewer(look: Looker) -> None:
+    """A disc's own help pages and logos must not end in a patient's record."""
+    found = look(zip_of({"DICOMDIR": dicomdir(["2.25.1.1.1"]), "I": made_slice(1, 1), "P": jpeg(640, 480)}))
+
+    assert found.documents == ()
+    assert [item.code for item in found.skipped] == ["dicomdir", "disc-extra"]
+
+
 def test_a_large_file_is_hashed_whole_and_its_fragments_followed(look: Looker) -> None:
     """A cine loop is far larger than what the worker is shown at first."""
     data = encapsulated([random.Random(n).randbytes(400_000) for n in range(8)])
@@ -176,7 +230,26 @@ def test_a_large_file_is_hashed_whole_and_its_fragments_followed(look: Looker) -
     ("data", "code"),
     [
         (b"", "empty-file"),
-        (b"\xff\xd8\xff\xe0 a photo" * 100, "not-dicom"),
+        (jpeg(640, 480)[:-2], "truncated"),
+        (jpeg(640, 480)[:300], "truncated"),
+        (b"\xff\xd8\xff\xd9" + bytes(9), "picture-damaged"),
+        (jpeg(0, 480), "picture-damaged"),
+        (jpeg(60_000, 60_000), "picture-too-large"),
+        (jpeg(100, 80), "thumbnail"),
+        (png(640, 480)[:-12], "truncated"),
+        (png(640, 480).replace(b"IDAT", b"iDAT"), "picture-damaged"),
+        (png(640, 480)[:60] + b"?" + png(640, 480)[61:], "picture-damaged"),
+        (b"%PDF-1.7" + bytes(5000), "truncated"),
+        (b"MZ" + bytes(500), "program"),
+        (b"\x7fELF" + bytes(500), "program"),
+        (b"[AutoRun]\r\nopen=viewer.exe\r\n", "program"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500) + "Catalog".encode("utf-16-le"), "thumbnail"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "other-document"),
+        (b"\0\0\0\1Bud1" + bytes(500), "system-file"),
+        (bytes.fromhex("0000001866747970") + b"heic" + bytes(200), "other-picture"),
+        (b"GIF89a" + bytes(200), "other-picture"),
+        (b"Rar!\x1a\x07\x01\0" + bytes(200), "other-archive"),
+        (bytes(32_769) + b"CD001" + bytes(2000), "other-archive"),
         (b"just text", "not-dicom"),
         (part10(header() + PIXELS)[:-1], "truncated"),
         (part10(header() + PIXELS)[:401], "truncated"),
@@ -187,7 +260,8 @@ def test_a_large_file_is_hashed_whole_and_its_fragments_followed(look: Looker) -
         (part10(header() + element(0x20, 0x0D, "UI", b"not a uid") + PIXELS), "no-uids"),
         (part10(header() + b"\x28\x00\x02\x00??\x02\x00ab" + PIXELS), "malformed"),
         (bytes(128) + b"DICM", "malformed"),
-        (header() + PIXELS, "no-meta-header"),
+        (without_header(encapsulated([bytes(100)])), "no-meta-header"),
+        (element(8, 5, "CS", b"ISO_IR 192") + element(8, 0x60, "CS", b"CT") + PIXELS, "no-uids"),
         (zip_of({}), "empty-archive"),
         (zip_of({"../../etc/passwd": b"x"}), "zip-climbs-out"),
         (zip_of({"/etc/passwd": b"x"}), "zip-climbs-out"),
@@ -225,7 +299,7 @@ def test_one_bad_file_does_not_stop_the_others(look: Looker) -> None:
 
     assert [len(study.instances) for study in found.studies] == [1]
     assert [(item.name, item.code) for item in found.skipped] == [
-        ("VIEWER.EXE", "not-dicom"),
+        ("VIEWER.EXE", "program"),
         ("DICOMDIR", "dicomdir"),
         ("inner.zip", "zip-in-zip"),
     ]
@@ -375,7 +449,12 @@ def test_mutated_files_never_stop_the_examination(look: Looker) -> None:
         (b"PK\x05\x06" + bytes(18), Content.ZIP),
         (b"\x08\x00", Content.OTHER),
         (b"", Content.OTHER),
-        (b"%PDF-1.7" + bytes(200), Content.OTHER),
+        (b"%PDF-1.7" + bytes(200), Content.PDF),
+        (b"\xef\xbb\xbf\r\n%PDF-1.4" + bytes(200), Content.PDF),
+        (b"\xff\xd8\xff\xe1" + bytes(200), Content.JPEG),
+        (b"\xff\xd8\xff\xe1" + bytes(124) + b"DICM", Content.PART10),
+        (b"MZ" + bytes(126) + b"DICM", Content.PART10),
+        (without_header(pydicom_file("MR_small_bigendian.dcm")), Content.HEADLESS_BIG),
         (b"\x08\x00\x00\x00" + b"\xff" * 100, Content.OTHER),
     ],
 )

@@ -98,3 +98,36 @@ def zip_of(files: Mapping[str, bytes], *, method: int = zipfile.ZIP_STORED) -> b
 def study_zip(study: int = 1, slices: int = 3, *, octets: int = 2048, name: str = "Doe^Made") -> bytes:
     """Return a ZIP with the slices of one study, stored."""
     return zip_of({f"IM{n:04}": made_slice(study, n, octets=octets, name=name) for n in range(1, slices + 1)})
+
+
+def jpeg(width: int, height: int, *, more: bytes = b"") -> bytes:
+    """Return the outline of a baseline JPEG: every segment that one needs, and a scan of noise."""
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+    frame = struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0"
+    return b"".join(
+        (
+            b"\xff\xd8",
+            segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0"),
+            more,
+            segment(0xDB, bytes([0, *range(1, 65)])),
+            segment(0xC0, frame),
+            segment(0xC4, b"\0" + bytes(16)),
+            segment(0xDA, b"\1\1\0\0\x3f\0"),
+            b"\x5a" * 400,
+            b"\xff\xd9",
+        )
+    )
+
+
+def png(width: int, height: int) -> bytes:
+    """Return a black PNG of 8 bits."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    lines = zlib.compress(bytes((width + 1) * height))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
