@@ -5,6 +5,7 @@ keys/         the keystore
 state.db      facts, queue, uploads
 blobs/        sealed studies
 spool/        sealed uploads under way
+audit/        who did what: a chain of lines that only grows
 logs/  run/   what happened; how the command line reaches the running node
 """
 
@@ -63,6 +64,7 @@ class Home:
         self.spool = path / "spool"
         self.logs = path / "logs"
         self.run = path / "run"
+        self.audit = path / "audit"
 
     def make(self) -> None:
         """Create the folder."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from node.audit import Trail
 from node.clock import SystemClock
 from node.config import Settings
 from node.home import Home, Membership
@@ -28,6 +29,7 @@ class Node:
     keystore: Keystore
     clock: SystemClock
     signals: Signals
+    audit: Trail
     database: Database
     notes: Notes
     blobs: BlobStore

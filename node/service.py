@@ -6,9 +6,8 @@ ordinary threads.
 """
 
 import contextlib
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -18,6 +17,7 @@ from fastapi import FastAPI
 from node import operator, webcert
 from node.api import (
     admin,
+    audit,
     auth,
     devices,
     events,
@@ -30,15 +30,17 @@ from node.api import (
     uploads,
     webapp,
 )
+from node.api.devices import MeshDevices
 from node.api.limits import BodyLimit
+from node.audit import Trail
 from node.clock import SystemClock
 from node.config import Settings
 from node.deliver.destination import Destination
-from node.errors import Refused
 from node.home import Home
 from node.intake.examination import ExaminedStudy
 from node.intake.submissions import Intake
 from node.intake.uploads import Limits
+from node.jobs.auditing import record_facts, sign_head
 from node.jobs.forward import Forwarder
 from node.jobs.replicate import Replicator
 from node.jobs.report import report
@@ -65,9 +67,9 @@ from node.store.memory import keep_large_buffers, release_buffers
 from node.store.notes import Notes
 from node.store.queue import Queue
 from node.store.vault import Incoming, Vault
-from sync.bodies import DestinationBody, Device, Role, Study
+from sync.bodies import DestinationBody, Study
 from sync.facts import Fact
-from sync.ids import BlobId, EntryId, NodeId, short
+from sync.ids import BlobId, EntryId, short
 
 log = logging.getLogger(__name__)
 _LIFE, _WALL = "life_ms", "wall_ms"
@@ -103,6 +105,8 @@ def open_node(home: Home, settings: Settings, *, passphrase: str | None = None) 
                 clock=clock,
             )
             blobs, queue = DiskBlobStore(home.blobs), Queue(database)
+            trail = Trail(home.audit, clock, source=f"node:{short(facts.node_id)}")
+            facts.listen(lambda admitted, _: record_facts(trail, admitted))
             node = Node(
                 version=version(),
                 settings=settings,
@@ -111,6 +115,7 @@ def open_node(home: Home, settings: Settings, *, passphrase: str | None = None) 
                 keystore=keystore,
                 clock=clock,
                 signals=Signals(),
+                audit=trail,
                 database=database,
                 notes=notes,
                 blobs=blobs,
@@ -119,6 +124,9 @@ def open_node(home: Home, settings: Settings, *, passphrase: str | None = None) 
                 holdings=Holdings(facts, queue, blobs, clock),
                 vault=Vault(blobs, random_octets),
             )
+            node.holdings.told_erased = lambda entry: trail.record("erased", "node", entry=entry)
+            if not keystore.locked and passphrase is not None:
+                trail.record("keystore-unlocked", "node")
             yield node
         finally:
             with contextlib.suppress(Exception):
@@ -189,7 +197,7 @@ class Service:
         )
         self._operator_token = operator.new_token()
         self._authoriser = auth.Authoriser(
-            devices=_Devices(node),
+            devices=MeshDevices(node.facts),
             clock=node.clock,
             mesh=membership.genesis.mesh_id,
             node=node.facts.node_id,
@@ -218,6 +226,7 @@ class Service:
             self._discovery.announce(int(addresses.mesh.rpartition(":")[2]))
         for topic in ("discover", "intake", "replicate", "forward", "sweep"):
             self._node.signals.tell(topic)
+        self._node.audit.record("node-started", "node", detail={"version": self._node.version})
         log.info("node started node=%s version=%s", short(self._node.facts.node_id), self._node.version)
         return addresses
 
@@ -232,6 +241,8 @@ class Service:
         self._servers.join()
         self._intake.close()
         self._forwarder.close()
+        self._node.audit.record("node-stopped", "node")
+        self._sign_head(now=True)
         log.info("node stopped node=%s", short(self._node.facts.node_id))
 
     def _serve(self) -> Addresses:
@@ -266,6 +277,7 @@ class Service:
         app = FastAPI(title="ClinicMesh", version=node.version, docs_url=None, redoc_url=None)
         problems.install(app)
         app.add_middleware(BodyLimit, exempt=("/api/v1/uploads",))
+        app.add_middleware(audit.Audited, trail=node.audit)
         app.include_router(health.router(node))
         app.include_router(auth.router(self._authoriser))
         app.include_router(submissions.router(self._intake, require))
@@ -276,6 +288,7 @@ class Service:
         app.include_router(devices.router(node, require))
         app.include_router(members.router(node, self._inviter, require))
         app.include_router(sticks.router(node, self._exchange, require))
+        app.include_router(audit.router(node, require))
         app.include_router(webapp.router())
         return app
 
@@ -319,6 +332,11 @@ class Service:
         node.holdings.settle()
         sweep(node.holdings, node.notes, node.settings, node.clock)
         report(node.holdings, node.notes, node.clock, version=node.version)
+        self._sign_head()
+
+    def _sign_head(self, *, now: bool = False) -> None:
+        node = self._node
+        sign_head(node.audit, node.facts, node.notes, node.clock, now=now)
 
     def _on_facts(self, admitted: tuple[Fact, ...], revived: tuple[EntryId, ...]) -> None:
         """Let everything that a new fact may concern happen now."""
@@ -402,36 +420,3 @@ def _build_destination(body: DestinationBody, secret: bytes | None) -> Destinati
     from node.deliver.build import build_destination
 
     return build_destination(body, secret)
-
-
-class _Devices:
-    """The mesh's devices, as facts."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    def find(self, device_id: str) -> auth.DeviceRecord | None:
-        """Return what is known of a device."""
-        try:
-            device = bytes.fromhex(device_id)
-        except ValueError:
-            return None
-        body = self._node.facts.ask(lambda ledger: ledger.devices().get(device))
-        if body is None:
-            return None
-        return auth.DeviceRecord(device_id, json.loads(body.key), body.role, revoked=False)
-
-    def enrol(self, label: str, key: Mapping[str, str], role: str) -> str:
-        """Enrol a device for the whole mesh.
-
-        Raises:
-            Refused: this node may not (`may-not-enrol`).
-        """
-        me: NodeId = self._node.facts.node_id
-        if Role.ENROL not in self._node.facts.ask(lambda ledger: ledger.membership.roles(me)):
-            raise Refused("may-not-enrol", "This node may not enrol devices.")
-        device = random_octets(16)
-        self._node.facts.issue(
-            Device(device=device, key=json.dumps(dict(key), sort_keys=True), label=label, role=role)
-        )
-        return device.hex()

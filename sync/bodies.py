@@ -394,11 +394,24 @@ class Report(Body):
     plans: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Audit(Body):
+    """The head of a node's audit trail: how many lines it has, and the SHA-256 of the last one."""
+
+    KIND = "audit"
+    LIVE = True
+    SLOT = b""
+    CHECKS = {"count": _uint, "head": _ID}
+
+    count: int
+    head: bytes
+
+
 BODIES: dict[str, type[Body]] = {
     kind.KIND: kind
     for kind in (
         Member, Revoked, Vouched, Device, DestinationBody, Study, Custody, Claim, Trouble, Decision,
-        Grant, Tombstone, Recall, Report,
+        Grant, Tombstone, Recall, Report, Audit,
     )
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sync.bodies import DestinationBody, Device, Report, Role
+from sync.bodies import Audit, Body, DestinationBody, Device, Report, Role
 from sync.entries import EntryView, is_void, tombstone_counts, view_of
 from sync.errors import BadFact
 from sync.facts import Fact, FactClass, parse
@@ -289,11 +289,18 @@ class Ledger:
 
     def reports(self) -> dict[NodeId, Fact]:
         """Return each node's standing report."""
+        return self._standing(Report)
+
+    def audit_heads(self) -> dict[NodeId, Fact]:
+        """Return the newest head of each node's audit trail."""
+        return self._standing(Audit)
+
+    def _standing(self, kind_of: type[Body]) -> dict[NodeId, Fact]:
         live = self._facts[FactClass.LIVE]
         return {
             author: live[fact_id]
             for (author, kind, _, _), fact_id in self._slots.items()
-            if kind == Report.KIND
+            if kind == kind_of.KIND
         }
 
     def _of_kind(self, kind: str) -> Iterator[Fact]:

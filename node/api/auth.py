@@ -126,8 +126,12 @@ class Authoriser:
     def require(self, scope: str) -> Callable[..., Caller]:
         """Return a FastAPI dependency that gives the caller, or refuses the request."""
 
-        def caller(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> Caller:
-            return self.authorise(credentials.credentials if credentials else None, scope)
+        def caller(
+            request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+        ) -> Caller:
+            found = self.authorise(credentials.credentials if credentials else None, scope)
+            request.state.caller = found  # for the audit trail
+            return found
 
         return caller
 

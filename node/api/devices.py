@@ -1,15 +1,18 @@
-"""People's phones and PCs: which are enrolled, and ending the trust in one (scope `admin`)."""
+"""People's phones and PCs as facts: what `node.api.auth` asks of them, and ending the trust in one."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
 
-from node.api.auth import Caller
+from node.api.auth import Caller, DeviceRecord
 from node.errors import Refused
+from node.keys import random_octets
 from node.parts import Node
+from node.store.factlog import FactLog
 from sync.bodies import Device, Role
-from sync.ids import short
+from sync.ids import NodeId, short
 
 Require = Callable[[str], Callable[..., Caller]]
 _DeviceId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
@@ -43,3 +46,36 @@ def router(node: Node, require: Require) -> APIRouter:
         return {"device_id": device_id, "label": body.label, "fact": short(fact.id)}
 
     return routes
+
+
+class MeshDevices:
+    """The mesh's devices, as facts."""
+
+    def __init__(self, facts: FactLog) -> None:
+        self._facts = facts
+
+    def find(self, device_id: str) -> DeviceRecord | None:
+        """Return what is known of a device."""
+        try:
+            device = bytes.fromhex(device_id)
+        except ValueError:
+            return None
+        body = self._facts.ask(lambda ledger: ledger.devices().get(device))
+        if body is None:
+            return None
+        return DeviceRecord(device_id, json.loads(body.key), body.role, revoked=False)
+
+    def enrol(self, label: str, key: Mapping[str, str], role: str) -> str:
+        """Enrol a device for the whole mesh.
+
+        Raises:
+            Refused: this node may not (`may-not-enrol`).
+        """
+        me: NodeId = self._facts.node_id
+        if Role.ENROL not in self._facts.ask(lambda ledger: ledger.membership.roles(me)):
+            raise Refused("may-not-enrol", "This node may not enrol devices.")
+        device = random_octets(16)
+        self._facts.issue(
+            Device(device=device, key=json.dumps(dict(key), sort_keys=True), label=label, role=role)
+        )
+        return device.hex()

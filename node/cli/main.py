@@ -6,7 +6,7 @@ import sys
 import typer
 
 from node import reconcile_stdio
-from node.cli import demo, devices, members, mesh, sticks, studies
+from node.cli import audit, demo, devices, members, mesh, sticks, studies
 
 _HELP = """Bring medical images from clinics without internet into the hospital's PACS, and lose nothing.
 
@@ -31,6 +31,7 @@ app.command()(studies.studies)
 app.command()(studies.status)
 app.add_typer(studies.troubles, name="troubles")
 app.command()(studies.salvage)
+app.add_typer(audit.audit, name="audit")
 
 
 @app.command("reconcile-stdio", hidden=True)

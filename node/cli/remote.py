@@ -32,6 +32,10 @@ class Remote:
         """Return what a GET answers."""
         return self._call("GET", path)
 
+    def text(self, path: str) -> str:
+        """Return what a GET answers, as text."""
+        return self._send("GET", path).text
+
     def post(self, path: str, body: Any = None) -> Any:
         """Return what a POST answers."""
         return self._call("POST", path, json={} if body is None else body)

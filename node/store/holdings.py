@@ -9,7 +9,7 @@ the row and the custody fact are one commit; erasing commits its intent first.
 
 import logging
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from node.clock import Clock
@@ -39,6 +39,7 @@ class Holdings:
         self.blobs = blobs
         self._clock = clock
         self._finishing = threading.Lock()
+        self.told_erased: Callable[[EntryId], None] = lambda _: None
         facts.listen(self._follow)
 
     # -- in step with the facts -----------------------------------------------------------------
@@ -243,6 +244,7 @@ class Holdings:
             self.queue.set_erasing(writing.session, entry, erasing=True)
         blobs = self._delete_blobs(entry, keep_manifest=False)
         self.queue.set_erased(entry)
+        self.told_erased(entry)
         log.info("entry erased entry=%s blobs=%d", short(entry), blobs)
         return True
 
