@@ -158,6 +158,7 @@ class DirectoryView(BaseModel):
 
     listed: int
     present: int
+    missing: list[str]
 
 
 class ExaminationView(BaseModel):

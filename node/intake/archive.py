@@ -1,4 +1,4 @@
-"""Archives: the files inside a ZIP, one after the other, never unpacked to disk.
+"""Archives: the files inside a ZIP, and in a ZIP inside of it, one after the other, never unpacked to disk.
 
 What makes a ZIP dangerous is looked for before anything is read: names that climb out, passwords, files on
 top of each other, more than can be meant. What concerns one file only is said of that file. Names serve for
@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, BinaryIO, cast
 
-from node.intake.spool import SpoolReader
+from node.intake.unpack import Octets, Seekable, TooMuch, Unpacked, Within
 
 MEMBER_LIMIT = 20_000
 SIZE_LIMIT = 16 << 30
+_DIRECTORY_LIMIT = 8 << 20  # 20,000 files with paths of 350 letters; zipfile holds 10 times as much for it
 RATIO_LIMIT = 200
 RATIO_FLOOR = 16 << 20  # a black image packs by 1,000, and up to this size it harms nobody
 _LOCAL_HEADER = 30
@@ -52,22 +53,28 @@ class Member:
 
 
 class Archive:
-    """A ZIP on a seekable file of plaintext. Members may be read from several threads.
+    """A ZIP on octets that can be read at random. Members may be read from several threads.
+
+    Args:
+        file: the ZIP.
+        spent: how many files and octets other ZIPs of the same upload took of what one may hold.
 
     Raises:
         BadArchive: the whole archive is refused.
         UploadDamaged: the file below is not what was written.
     """
 
-    def __init__(self, file: SpoolReader) -> None:
+    def __init__(self, file: Octets, spent: tuple[int, int] = (0, 0)) -> None:
         self._file = file
         try:
-            self._zip = zipfile.ZipFile(cast("IO[bytes]", file))
+            self._zip = zipfile.ZipFile(cast("IO[bytes]", Seekable(file, _DIRECTORY_LIMIT)))
+        except TooMuch:
+            raise BadArchive("zip-too-large") from None
         except (*_READ_ERRORS, OverflowError, LookupError):
             # zipfile raises these and more on archives that were made to confuse it.
             raise BadArchive("zip-damaged") from None
         self._infos = self._zip.infolist()
-        _check(self._infos, self._zip.start_dir)
+        _check(self._infos, self._zip.start_dir, spent)
         self.members = [
             Member(number, info.filename, info.file_size, _code(info))
             for number, info in enumerate(self._infos)
@@ -75,6 +82,34 @@ class Archive:
         ]
         if not self.members:
             raise BadArchive("empty-archive")
+
+    def in_order(self) -> list[Member]:
+        """Return the members in the order in which their octets lie."""
+        return sorted(self.members, key=lambda member: self._infos[member.number].header_offset)
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """How many files it holds, and how many octets these have."""
+        return len(self._infos), sum(info.file_size for info in self._infos)
+
+    @property
+    def kind(self) -> str | None:
+        """The code of what this ZIP is if it is not meant as one: a document, or a Java program."""
+        names = {info.filename for info in self._infos}
+        if "[Content_Types].xml" in names or self._infos[0].filename == "mimetype":
+            return "other-document"
+        return "program" if "META-INF/MANIFEST.MF" in names else None
+
+    def inner(self, number: int) -> Octets:
+        """Return a member as octets that can be read at random, for a ZIP in a ZIP.
+
+        Raises:
+            BadArchive: `zip-member-damaged`.
+        """
+        info = self._infos[number]
+        if info.compress_type == zipfile.ZIP_STORED:
+            return Within(self._file, self.place(number), info.file_size)
+        return Unpacked(lambda: cast("BinaryIO", self._zip.open(info)), info.file_size)
 
     @contextmanager
     def open(self, number: int, *, checked: bool = True) -> Iterator[BinaryIO]:
@@ -133,7 +168,7 @@ class Local:
     size: int | None
 
 
-def local_header(file: SpoolReader, at: int) -> Local | None:
+def local_header(file: Octets, at: int) -> Local | None:
     """Return the header at an offset (APPNOTE 6.3.10 §4.3.7); None if there is none that can be used."""
     data = file.read_at(at, _LOCAL_HEADER)
     if len(data) < _LOCAL_HEADER:
@@ -154,7 +189,7 @@ class Stretch:
     """
 
     def __init__(
-        self, file: SpoolReader, place: int, size: int, wanted: int | None = None, *, checked: bool = True
+        self, file: Octets, place: int, size: int, wanted: int | None = None, *, checked: bool = True
     ) -> None:
         self.crc = 0
         self._checked = checked
@@ -182,8 +217,9 @@ class Stretch:
         return data
 
 
-def _check(infos: list[zipfile.ZipInfo], directory_at: int) -> None:
-    if len(infos) > MEMBER_LIMIT or sum(info.file_size for info in infos) > SIZE_LIMIT:
+def _check(infos: list[zipfile.ZipInfo], directory_at: int, spent: tuple[int, int]) -> None:
+    files, octets = spent
+    if files + len(infos) > MEMBER_LIMIT or octets + sum(info.file_size for info in infos) > SIZE_LIMIT:
         raise BadArchive("zip-too-large")
     if any(_climbs(info.orig_filename) for info in infos):
         raise BadArchive("zip-climbs-out")

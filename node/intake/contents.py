@@ -1,10 +1,10 @@
-"""Contents: open a file of an upload by its place, the upload itself or a member of its ZIP."""
+"""Contents: open a file of an upload by its place: the upload, a file of its ZIP, or of a ZIP in that."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-from node.intake.archive import Archive, BadArchive
+from node.intake.archive import Archive
 from node.intake.examination import Place
 from node.intake.spool import SpoolReader
 
@@ -14,7 +14,8 @@ class Contents:
 
     def __init__(self, file: SpoolReader) -> None:
         self._file = file
-        self._archive: Archive | None = None
+        self._outer: Archive | None = None
+        self._inner: tuple[int, Archive] | None = None  # the one that was opened last
 
     @contextmanager
     def open(self, place: Place, *, checked: bool = True) -> Iterator[BinaryIO]:
@@ -27,9 +28,26 @@ class Contents:
             self._file.seek(0)
             yield cast("BinaryIO", self._file)
             return
-        if self._archive is None:
-            self._archive = Archive(self._file)
-        if len(place) > 1:
-            raise BadArchive("zip-member-damaged")
-        with self._archive.open(place[0], checked=checked) as stream:
+        archive = self.archive() if len(place) == 1 else self.archive_in(place[0])
+        with archive.open(place[-1], checked=checked) as stream:
             yield stream
+
+    def archive(self) -> Archive:
+        """Return the upload as a ZIP.
+
+        Raises:
+            BadArchive: it is none that can be used.
+        """
+        if self._outer is None:
+            self._outer = Archive(self._file)
+        return self._outer
+
+    def archive_in(self, number: int, spent: tuple[int, int] = (0, 0)) -> Archive:
+        """Return a member of the ZIP as a ZIP; `spent` as for `Archive`.
+
+        Raises:
+            BadArchive: it is none that can be used.
+        """
+        if self._inner is None or self._inner[0] != number:
+            self._inner = number, Archive(self.archive().inner(number), spent)
+        return self._inner[1]

@@ -69,7 +69,7 @@ class Found:
 
     header: Header | None = None
     sha256: str = field(default="", repr=False)
-    listed: tuple[str, ...] | None = field(default=None, repr=False)
+    listed: tuple[tuple[str, str], ...] | None = field(default=None, repr=False)  # path, UID
     code: str | None = None
     prefix: bytes = field(default=b"", repr=False)
     document: Measured | None = None
@@ -116,7 +116,7 @@ class HeaderReader:
             self._stop()  # it waits for octets that will not come
             raise
         if told.get("code") == "dicomdir":
-            return Found(code="dicomdir", listed=tuple(map(str, told["listed"])))
+            return Found(code="dicomdir", listed=tuple((str(path), str(uid)) for path, uid in told["listed"]))
         if "code" in told:
             return Found(code=str(told["code"]))
         if stream.drain() != size:

@@ -104,10 +104,14 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What a disc's table of contents lists, and how many of those instances came."""
+    """What a disc's table of contents lists, how many of those instances came, and which did not.
+
+    `missing` has their paths on the disc, 100 at most.
+    """
 
     listed: int
     present: int
+    missing: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,7 @@ def from_json(data: bytes) -> Examination:
         documents=tuple(Document(**_placed(document)) for document in value.get("documents", ())),
         skipped=tuple(LeftOut(**item) for item in value["skipped"]),
         quarantined=tuple(LeftOut(**item) for item in value["quarantined"]),
-        directory=None if directory is None else Directory(**directory),
+        directory=None if directory is None else _directory(directory),
         code=value["code"],
     )
 
@@ -174,6 +178,10 @@ def _study(value: dict[str, Any]) -> ExaminedStudy:
             "instances": tuple(ExaminedInstance(**_placed(instance)) for instance in value["instances"]),
         }
     )
+
+
+def _directory(value: dict[str, Any]) -> Directory:
+    return Directory(**{**value, "missing": tuple(value.get("missing", ()))})
 
 
 def _placed(value: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 from node.intake.ahead import Ahead
 from node.intake.archive import Archive, BadArchive, Member
+from node.intake.contents import Contents
 from node.intake.detect import DICOM, DOCUMENTS, Content, content_of
 from node.intake.dicom import PIECE_BYTES, Found, Header, HeaderReader
 from node.intake.examination import (
@@ -28,6 +29,8 @@ from node.intake.reasons import SKIPPED
 from node.intake.spool import SpoolReader
 
 DOCUMENT_BYTES = 256 << 20
+MISSING_NAMED = 100
+_DEEPEST = 8  # folders of a DICOM file-set, PS3.10 §8.2
 SMALLEST_SIDE = 128  # pixels; what is smaller is an icon or a preview
 
 Known = Callable[[Sequence[ExaminedInstance]], int]
@@ -66,13 +69,41 @@ def examine(
     if content_of(first) is not Content.ZIP:
         findings.add(name, file.length, (), _read(first, cast("BinaryIO", file), file.length, headers))
         return findings.examination(known)
+    contents = Contents(file)
     try:
-        archive = Archive(file)
+        archive = contents.archive()
     except BadArchive as refused:
         return Examination(code=refused.code)
+    if archive.kind == "other-document":
+        return Examination(code=archive.kind)
+    spent = archive.spent
     for member in archive.members:
-        findings.add(member.name, member.size, (member.number,), _member(archive, member, headers, ahead))
+        found = _member(archive, member, headers, ahead)
+        if found.code == "zip-in-zip":
+            spent = _add_inner(findings, contents, member, spent, headers)
+        else:
+            findings.add(member.name, member.size, (member.number,), found)
     return findings.examination(known)
+
+
+def _add_inner(
+    findings: "_Findings", contents: Contents, member: Member, spent: tuple[int, int], headers: HeaderReader
+) -> tuple[int, int]:
+    """Add the files of a ZIP in the ZIP; return how much all ZIPs together hold."""
+    try:
+        inner = contents.archive_in(member.number, spent)
+    except BadArchive as refused:
+        findings.add(member.name, member.size, (member.number,), Found(code=refused.code))
+        return spent
+    if inner.kind is not None:
+        findings.add(member.name, member.size, (member.number,), Found(code=inner.kind))
+        return spent
+    # In the order of their octets: a packed ZIP would otherwise be unpacked again for each file.
+    for one in inner.in_order():
+        found = _member(inner, one, headers, None)
+        findings.add(f"{member.name}/{one.name}", one.size, (member.number, one.number), found)
+    files, octets = inner.spent
+    return spent[0] + files, spent[1] + octets
 
 
 def look_ahead(ahead: Ahead, file: SpoolReader, octets: int, headers: HeaderReader) -> bool:
@@ -132,12 +163,13 @@ class _Findings:
     skipped: list[LeftOut] = field(default_factory=list)
     quarantined: list[LeftOut] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
-    listed: set[str] | None = None
+    listed: dict[tuple[str, str], None] | None = None  # path and UID, in order
+    paths: set[str] = field(default_factory=set)  # of instances, each with all of its ends
 
     def add(self, name: str, size: int, place: Place, found: Found) -> None:
         code, header = found.code, found.header
         if found.listed is not None:
-            self.listed = (self.listed or set()) | set(found.listed)
+            self.listed = {**(self.listed or {}), **dict.fromkeys(found.listed)}
         if header is not None:
             instance = ExaminedInstance(
                 header.uid,
@@ -148,6 +180,7 @@ class _Findings:
                 place,
                 found.prefix.hex(),
             )
+            self.paths |= _ends_of(name)
             before = self.instances.setdefault(header.uid, instance)
             if before is instance:
                 self.headers[header.uid] = header
@@ -171,7 +204,9 @@ class _Findings:
         documents = self._documents(disc=self.listed is not None)
         directory = None
         if self.listed is not None:
-            directory = Directory(len(self.listed), len(self.listed & self.instances.keys()))
+            missing = [one for one in self.listed if not self._is_here(*one)]
+            names = tuple((path or uid).replace("\\", "/") for path, uid in missing[:MISSING_NAMED])
+            directory = Directory(len(self.listed), len(self.listed) - len(missing), names)
         return Examination(
             studies=studies,
             patients=len({_who(header) for header in self.headers.values()}),
@@ -181,6 +216,10 @@ class _Findings:
             code=None if studies or documents else self._why_nothing(),
             documents=documents,
         )
+
+    def _is_here(self, path: str, uid: str) -> bool:
+        """Say whether what a disc lists came: by its number, or by its path if it has none."""
+        return uid in self.instances if uid else _plain(path) in self.paths
 
     def _documents(self, *, disc: bool) -> tuple[Document, ...]:
         """Sort out what belongs to a disc's viewer, is too small to show anything, or comes twice."""
@@ -198,6 +237,16 @@ class _Findings:
         """Name the reason if there is but one."""
         codes = {item.code for item in (*self.skipped, *self.quarantined)}
         return codes.pop() if len(codes) == 1 else "nothing-to-send"
+
+
+def _plain(path: str) -> str:
+    """Return a path as it is compared: discs differ in case, separators and version numbers."""
+    return path.replace("\\", "/").upper().removesuffix(";1").rstrip(".")
+
+
+def _ends_of(name: str) -> set[str]:
+    parts = _plain(name).split("/")[-_DEEPEST:]
+    return {"/".join(parts[begin:]) for begin in range(len(parts))}
 
 
 def _study(headers: list[Header], instances: tuple[ExaminedInstance, ...], known: Known) -> ExaminedStudy:

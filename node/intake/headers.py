@@ -20,6 +20,7 @@ BIG_ENDIAN = "1.2.840.10008.1.2.2"
 META_CLASS = 0x00020002
 META_SYNTAX = 0x00020010
 RECORDS = 0x00041220  # Directory Record Sequence
+RECORD_FILE = 0x00041500  # Referenced File ID
 RECORD_UID = 0x00041511  # Referenced SOP Instance UID in File
 ROWS = 0x00280010
 PIXELS = frozenset(
@@ -34,6 +35,7 @@ _LONG_VRS = frozenset(
 _FETCH_BYTES = 64 << 10
 _VALUE_LIMIT = 16 << 10
 _DEPTH_LIMIT = 10_000
+_RECORD_LIMIT = 100_000
 _INFLATE_LIMIT = 4 << 30
 _INFLATE_STEP = 1 << 20
 
@@ -59,7 +61,7 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Walked:
-    """What was picked: the encoded elements, how they are encoded, and a directory's records.
+    """What was picked: the encoded elements, how they are encoded, and what a directory's records refer to.
 
     `rows` and `pixels` say whether it describes an image, and whether it has one; `fragments`, whether that
     is encapsulated.
@@ -69,7 +71,7 @@ class Walked:
     picked: bytearray
     implicit: bool
     little: bool
-    records: list[bytes] = field(repr=False)
+    records: list[dict[int, bytes]] = field(repr=False)
     rows: bool
     pixels: bool
     fragments: bool
@@ -97,7 +99,7 @@ def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -
     cursor.little = syntax != BIG_ENDIAN
     implicit = syntax == IMPLICIT
     directory = text(meta.get(META_CLASS, b"")) == DICOMDIR
-    picked, records = bytearray(), []
+    picked, records = bytearray(), list[dict[int, bytes]]()
     # Containers that we are in: (is it a sequence, are its elements of implicit VR, where it ends if it says)
     stack: list[tuple[bool, bool, int | None]] = []
     seen_rows = seen_pixels = fragments = False
@@ -121,6 +123,10 @@ def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -
                 raise BadHeader("malformed")
             in_sequence, inner, _ = stack[-1]
             if tag == _ITEM and in_sequence:
+                if directory and len(stack) == 1:
+                    if len(records) == _RECORD_LIMIT:
+                        raise BadHeader("too-complex")
+                    records.append({})
                 if length == _UNDEFINED or (directory and len(stack) == 1):
                     stack.append((False, inner, None if length == _UNDEFINED else cursor.at + length))
                 else:
@@ -152,8 +158,8 @@ def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -
         else:
             if not stack and tag in wanted and length <= _VALUE_LIMIT:
                 picked += cursor.take(head + length)
-            elif directory and tag == RECORD_UID and len(stack) == 2 and length <= 64:
-                records.append(cursor.take(head + length)[head:])
+            elif records and tag in (RECORD_FILE, RECORD_UID) and len(stack) == 2 and length <= 256:
+                records[-1][tag] = cursor.take(head + length)[head:]
             cursor.at = begin + head + length
         if not stack:
             seen_rows = seen_rows or tag == ROWS

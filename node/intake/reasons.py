@@ -34,7 +34,6 @@ REASONS: dict[str, str] = {
     "other-archive": "Archives of this kind (such as RAR, 7z or a disc image) are not opened. The original "
     "stays where it is; unpack it and send the folder, or a ZIP.",
     "dicomdir": "This is a disc's table of contents, not an image. It is used to check that all are there.",
-    "zip-in-zip": "This is a ZIP inside a ZIP and was not opened. If it holds images, send it by itself.",
     "zip-link": "This is a link to another file and was not followed. The images are not affected.",
     # single files that look like images and cannot be sent: their bytes stay until a person decides
     "truncated": "This image is cut off at its end. Its bytes are kept; copy it again from its source.",
@@ -54,6 +53,8 @@ REASONS: dict[str, str] = {
     "same-uid-other-bytes": "Another image here carries the same number but other content. Both are kept; "
     "a person must say which one is right.",
     "zip-member-damaged": "This file of the ZIP is damaged. Its bytes are kept; make or copy the ZIP again.",
+    "zip-in-zip": "This is a ZIP two levels deep inside others, and was not opened. Its bytes are "
+    "kept; if it holds images, send it by itself.",
     "zip-method": "This file of the ZIP is packed in a way that is not read. Its bytes are kept; "
     "make the ZIP again with an ordinary tool.",
     "zip-ratio": "This file of the ZIP unpacks to far more than is plausible. Its bytes are kept; "
@@ -63,7 +64,7 @@ REASONS: dict[str, str] = {
 SKIPPED = frozenset(
     {
         *("not-dicom", "program", "thumbnail", "system-file", "disc-extra", "same-file-twice"),
-        *("other-picture", "other-document", "other-archive", "dicomdir", "zip-in-zip", "zip-link"),
+        *("other-picture", "other-document", "other-archive", "dicomdir", "zip-link", "empty-archive"),
     }
 )
 """Codes of files that are left out without a decision; the other ones of single files are quarantined."""

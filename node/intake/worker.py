@@ -22,6 +22,8 @@ from node.intake.headers import (
     DICOMDIR,
     META_CLASS,
     META_SYNTAX,
+    RECORD_FILE,
+    RECORD_UID,
     BadHeader,
     Walked,
     text,
@@ -89,7 +91,7 @@ def summary_of(size: int, kind: str, head: bytes, source: BinaryIO, sink: Binary
         if syntax and walked.fragments:
             return {"code": "no-meta-header"}  # nothing says how its pixels are compressed
         if text(walked.meta.get(META_CLASS, b"")) == DICOMDIR:
-            return {"code": "dicomdir", "listed": [text(uid) for uid in walked.records]}
+            return {"code": "dicomdir", "listed": _listed(walked.records)}
         if walked.rows and not walked.pixels:
             return {"code": "truncated"}  # cut off exactly between two elements
         told = _values(walked)
@@ -104,6 +106,12 @@ def summary_of(size: int, kind: str, head: bytes, source: BinaryIO, sink: Binary
         return {"code": "no-uids"}
     told["syntax"] = syntax or text(walked.meta.get(META_SYNTAX, b""))
     return told if _is_uid(told["syntax"]) else {"code": "malformed"}
+
+
+def _listed(records: list[dict[int, bytes]]) -> list[list[str]]:
+    """Return the path and the UID of each file that a directory's records refer to."""
+    told = [[text(record.get(tag, b"")) for tag in (RECORD_FILE, RECORD_UID)] for record in records]
+    return [one for one in told if any(one)]
 
 
 def _values(walked: Walked) -> dict[str, Any]:

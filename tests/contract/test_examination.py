@@ -37,6 +37,7 @@ from node.intake.detect import Content, content_of
 from node.intake.dicom import HeaderReader
 from node.intake.examination import Examination, from_json, shown, to_json
 from node.intake.examine import examine
+from node.intake.keeping import incoming
 from node.intake.spool import SpoolReader, SpoolWriter, new_key
 
 PIXELS = element(0x7FE0, 0x10, "OW", bytes(2000))
@@ -58,14 +59,18 @@ class Looker:
         self._number = 0
 
     def __call__(self, data: bytes, name: str = "upload") -> Examination:
+        with self.opened(data) as file:
+            return examine(file, name, self._headers)
+
+    def opened(self, data: bytes) -> SpoolReader:
+        """Return bytes as an upload."""
         self._number += 1
         path, key = self._folder / str(self._number), new_key()
         writer = SpoolWriter(path, "u", key=key, offset=0, position=0)
         for begin in range(0, len(data), 300_000):
             writer.write(data[begin : begin + 300_000])
         writer.close()
-        with SpoolReader(path, "u", keys=[(0, key)], position=writer.position, length=len(data)) as file:
-            return examine(file, name, self._headers)
+        return SpoolReader(path, "u", keys=[(0, key)], position=writer.position, length=len(data))
 
     def code(self, data: bytes) -> str | None:
         """Return why a single file cannot be sent."""
@@ -269,7 +274,15 @@ def test_a_large_file_is_hashed_whole_and_its_fragments_followed(look: Looker) -
         (zip_of({"a\\..\\b": b"x"}), "zip-climbs-out"),
         (study_zip()[:-30], "zip-damaged"),
         (b"PK\x03\x04" + bytes(500), "zip-damaged"),
-        (zip_of({"a.zip": study_zip()}), "zip-in-zip"),
+        (zip_of({"a.zip": zip_of({"b.zip": study_zip()})}), "zip-in-zip"),
+        (zip_of({"a.zip": study_zip()[:-30]}), "zip-damaged"),
+        (zip_of({"a.zip": zip_of({"../b": b"x"})}), "zip-climbs-out"),
+        (zip_of({"a.jar": zip_of({"META-INF/MANIFEST.MF": b"", "Main.class": bytes(9)})}), "program"),
+        (
+            zip_of({"a.docx": zip_of({"[Content_Types].xml": b"", "word/logo.png": png(640, 480)})}),
+            "other-document",
+        ),
+        (zip_of({"[Content_Types].xml": b"", "word/logo.png": png(640, 480)}), "other-document"),
         (zip_of({"a": b"text", "b": part10(header() + PIXELS)[:-1]}), "nothing-to-send"),
         (dicomdir(["2.25.1"]), "dicomdir"),
     ],
@@ -292,16 +305,16 @@ def test_one_bad_file_does_not_stop_the_others(look: Looker) -> None:
                 "copy of IM1": good,
                 "IM3": made_slice(1, 1, name="Other^Bytes"),
                 "DICOMDIR": dicomdir(["2.25.1.1.1", "2.25.1.1.2"]),
-                "inner.zip": study_zip(),
+                "inner.zip": study_zip(study=9),
             }
         )
     )
 
-    assert [len(study.instances) for study in found.studies] == [1]
+    assert [study.study_uid for study in found.studies] == ["2.25.1", "2.25.9"]
+    assert [len(study.instances) for study in found.studies] == [1, 3]
     assert [(item.name, item.code) for item in found.skipped] == [
         ("VIEWER.EXE", "program"),
         ("DICOMDIR", "dicomdir"),
-        ("inner.zip", "zip-in-zip"),
     ]
     assert [(item.name, item.code) for item in found.quarantined] == [
         ("IM2", "truncated"),
@@ -309,6 +322,56 @@ def test_one_bad_file_does_not_stop_the_others(look: Looker) -> None:
     ]
     assert found.directory is not None
     assert (found.directory.listed, found.directory.present) == (2, 1)
+    assert found.directory.missing == ("DICOM/IM2",)
+
+
+@pytest.mark.parametrize("outer", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("inner", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_in_a_zip_is_taken_in(tmp_path: Path, headers: HeaderReader, outer: int, inner: int) -> None:
+    """A hospital's download is often a ZIP of one ZIP for each study."""
+    slices = {f"{n}": made_slice(1, n, octets=300_000) for n in range(1, 9)}
+    noise = random.Random(1).randbytes(5 << 20)  # so that the tail is not the whole
+    packed = zip_of(
+        {"a.zip": zip_of({**slices, "noise": noise}, method=inner), "b": made_slice(2, 1)}, method=outer
+    )
+    look = Looker(tmp_path, headers)
+    found = look(packed)
+
+    assert [len(study.instances) for study in found.studies] == [8, 1]
+    assert found.studies[0].instances[2].place == (0, 2)
+    with look.opened(packed) as file:
+        kept = [b"".join(one.open()) for study in found.studies for one in incoming(file, study.instances)]
+    assert kept == [*slices.values(), made_slice(2, 1)]
+
+
+def test_zips_inside_count_with_the_one_around_them(look: Looker) -> None:
+    """A bomb in many small parts is a bomb."""
+    full = zip_of({str(number): b"" for number in range(9_000)})
+    found = look(zip_of({"a": full, "b": full, "c": full}))
+
+    assert len(found.skipped) == 18_000
+    assert [(item.name, item.code) for item in found.quarantined] == [("c", "zip-too-large")]
+
+
+def test_a_disc_says_what_is_missing(look: Looker) -> None:
+    """One scratched image of 282 is noticed by nobody else."""
+    listed = {f"DICOM\\S1\\IM{n}": f"2.25.1.1.{n}" for n in range(1, 5)} | {"DICOM\\OLD": ""}
+    found = look(
+        zip_of(
+            {
+                "cd/DICOMDIR": dicomdir(listed),
+                "cd/dicom/s1/im1": made_slice(1, 1),
+                "cd/dicom/s1/im2": made_slice(1, 2),
+                "cd/dicom/s1/im4": made_slice(1, 4)[:-9],
+                "cd/dicom/old.": made_slice(1, 7),
+            }
+        )
+    )
+
+    assert found.directory is not None
+    assert (found.directory.listed, found.directory.present) == (5, 3)
+    assert found.directory.missing == ("DICOM/S1/IM3", "DICOM/S1/IM4")
+    assert shown(found)["dicomdir"]["missing"] == ("DICOM/S1/IM3", "DICOM/S1/IM4")
 
 
 def changed(data: bytes, **of_entry: Any) -> bytes:

@@ -4,7 +4,7 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydicom.uid import ExplicitVRLittleEndian
 from support.slices import made_slice
@@ -77,11 +77,14 @@ def encapsulated(fragments: list[bytes], *, study: int = 1, number: int = 1) -> 
     return part10(header(study=study, number=number) + pixels + end, syntax="1.2.840.10008.1.2.4.50")
 
 
-def dicomdir(uids: list[str]) -> bytes:
-    """Return a DICOMDIR that lists instances."""
+def dicomdir(listed: Sequence[str] | Mapping[str, str]) -> bytes:
+    """Return a DICOMDIR that lists instances: paths with their UIDs, or UIDs alone."""
+    if not isinstance(listed, Mapping):
+        listed = {f"DICOM\\IM{number}": uid for number, uid in enumerate(listed, 1)}
     records = b""
-    for uid in uids:
-        record = element(4, 0x1430, "CS", b"IMAGE") + element(4, 0x1511, "UI", uid.encode())
+    for path, uid in listed.items():
+        record = element(4, 0x1430, "CS", b"IMAGE") + element(4, 0x1500, "CS", path.encode())
+        record += element(4, 0x1511, "UI", uid.encode()) if uid else b""
         records += struct.pack("<HHI", 0xFFFE, 0xE000, len(record)) + record
     return part10(element(4, 0x1220, "SQ", records), class_uid="1.2.840.10008.1.3.10")
 
