@@ -62,6 +62,7 @@ from node.signals import Signals
 from node.store.blobs import DiskBlobStore
 from node.store.database import Database
 from node.store.factlog import FactLog
+from node.store.history import History
 from node.store.holdings import Holdings
 from node.store.memory import keep_large_buffers, release_buffers
 from node.store.notes import Notes
@@ -166,6 +167,7 @@ class Service:
             random=random_octets,
             issue_web=self._issue_web,
         )
+        self._history = History(node.database, lambda: node.keystore.dedup_key)
         self._intake = Intake(
             node.database,
             node.home.spool,
@@ -177,6 +179,7 @@ class Service:
                 reserve_bytes=int(node.settings.reserve_gb * GB),
                 free_bytes=node.blobs.free_bytes,
             ),
+            known=lambda uid, images: self._history.had(uid, ((one.uid, one.sha256) for one in images)),
             wake=lambda: node.signals.tell("intake"),
             changed=lambda submission: node.signals.tell("submissions", submission),
         )
@@ -364,6 +367,7 @@ class Service:
     ) -> bytes:
         """Seal a confirmed study and announce it; blobs first, then one commit for all the rest."""
         node = self._node
+        note = self._history.noting(study.study_uid, ((one.uid, one.sha256.hex()) for one in instances))
         kept = node.vault.keep_study(
             study.study_uid,
             instances,
@@ -386,6 +390,7 @@ class Service:
             with node.facts.writing() as writing:
                 node.holdings.keep_own(writing, kept.entry_id, body, listed)
                 on_commit(writing.session, kept.entry_id)
+                note(writing.session)
                 node.notes.forget_sealing(writing.session, kept.entry_id)
         except BaseException:
             if node.queue.get(kept.entry_id) is None:  # nothing was committed: it was taken back, or failed

@@ -132,6 +132,7 @@ class StudyView(BaseModel):
     body_parts: list[str]
     series: list[SeriesView]
     known: int
+    changed: int
 
 
 class DocumentView(BaseModel):

@@ -55,7 +55,10 @@ class ExaminedSeries:
 
 @dataclass(frozen=True, slots=True)
 class ExaminedStudy:
-    """A study, and the instances of it that came."""
+    """A study, and the instances of it that came.
+
+    `known` of them were kept here before; `changed` have the number of one that was, and other content.
+    """
 
     study_uid: str = field(repr=False)
     digest: str = field(repr=False)
@@ -66,6 +69,7 @@ class ExaminedStudy:
     series: tuple[ExaminedSeries, ...]
     instances: tuple[ExaminedInstance, ...]
     known: int = 0
+    changed: int = 0
 
     @property
     def size(self) -> int:
@@ -205,6 +209,7 @@ def _shown_study(study: ExaminedStudy) -> dict[str, Any]:
         "body_parts": list(study.body_parts),
         "series": [asdict(series) for series in study.series],
         "known": study.known,
+        "changed": study.changed,
     }
 
 

@@ -27,19 +27,20 @@ from node.intake.examination import (
 )
 from node.intake.reasons import SKIPPED
 from node.intake.spool import SpoolReader
+from node.store.history import Had
 
 DOCUMENT_BYTES = 256 << 20
 MISSING_NAMED = 100
 _DEEPEST = 8  # folders of a DICOM file-set, PS3.10 §8.2
 SMALLEST_SIDE = 128  # pixels; what is smaller is an icon or a preview
 
-Known = Callable[[Sequence[ExaminedInstance]], int]
-"""Says how many of some instances this node has had before."""
+Known = Callable[[str, Sequence[ExaminedInstance]], Had]
+"""Says what of a study, by its UID and the instances that came, this node has had before."""
 
 
-def nothing_known(instances: Sequence[ExaminedInstance]) -> int:
+def nothing_known(study_uid: str, instances: Sequence[ExaminedInstance]) -> Had:
     """Say that this node has had none of them."""
-    return 0
+    return Had()
 
 
 def examine(
@@ -250,7 +251,7 @@ def _ends_of(name: str) -> set[str]:
 
 
 def _study(headers: list[Header], instances: tuple[ExaminedInstance, ...], known: Known) -> ExaminedStudy:
-    first = headers[0]
+    first, had = headers[0], known(headers[0].study_uid, instances)
     by_series: dict[str, list[Header]] = {}
     for header in headers:
         by_series.setdefault(header.series_uid, []).append(header)
@@ -272,7 +273,8 @@ def _study(headers: list[Header], instances: tuple[ExaminedInstance, ...], known
             for uid, those in by_series.items()
         ),
         instances=instances,
-        known=known(instances),
+        known=had.same,
+        changed=had.other,
     )
 
 

@@ -132,3 +132,14 @@ class UploadRow(Row, table=True):
     metadata_box: bytes  # what the client called it, sealed with the first key
     touched_ms: int  # life clock of the last progress
     erased: bool  # intent: set before the file goes
+
+
+class HistoryRow(Row, table=True):
+    """A study that was kept here, as keyed digests. `node.store.history` keeps them."""
+
+    __tablename__ = "history"
+
+    id: int | None = Field(default=None, primary_key=True)
+    study: bytes = Field(index=True)
+    count: int
+    images: bytes

@@ -232,6 +232,16 @@ def test_the_submission_forgets_the_patient_once_it_is_kept(clinic: LocalNode) -
     assert view["entries"] == [entry]
 
 
+def test_a_study_that_is_handed_in_twice_is_recognised(clinic: LocalNode) -> None:
+    """The person should hear that it is on its way already, and that one image is no longer the same."""
+    files = {f"{n}": made_slice(71, n) for n in (1, 2, 3)}
+    clinic.submit(files)
+    again = HandIn(clinic, {**files, "3": made_slice(71, 3, octets=999), "4": made_slice(71, 4)})
+    (study,) = again.examined()["examination"]["studies"]
+
+    assert (study["instances"], study["known"], study["changed"]) == (4, 2, 1)
+
+
 def test_phones_reach_the_same_by_https_with_the_mesh_s_own_root(cloud: LocalNode) -> None:
     """The certificate chains to the root that a phone installs once."""
     root = cloud.home.membership().genesis.web_root

@@ -379,6 +379,19 @@ class HandIn:
         with self._node.api() as client:
             self._upload(client, self._made(client)["id"], octets)
 
+    def examined(self, seconds: float = 90) -> Any:
+        """Upload everything, and return the submission as it waits for the confirmation, or has failed."""
+        deadline = time.monotonic() + seconds
+        with self._node.api() as client:
+            made = self._made(client)["id"]
+            self._upload(client, made, len(self._data))
+            while True:
+                said = _checked(client.get(f"/api/v1/submissions/{made}")).json()
+                if said["state"] in ("examined", "failed"):
+                    return said
+                assert time.monotonic() < deadline, f"waited in vain to be examined: {said['state']}"
+                time.sleep(_POLL_S)
+
     def until_kept(self, seconds: float = 90) -> list[str]:
         """Hand in, confirm, and return the entries."""
         deadline = time.monotonic() + seconds
