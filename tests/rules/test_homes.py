@@ -37,6 +37,7 @@ HOME: dict[str, set[str]] = {
     "pydantic": {"node.config", "node.api."},
     "pydantic_settings": {"node.config"},
     "pydicom": {"node.intake.", "node.deliver.", "node.sandbox_pacs"},
+    "pynetdicom": {"node.deliver.association", "node.deliver.dimse"},
     "requests": {"node.deliver.access", "node.deliver.verify"},
     "rich": {"node.cli.", "node.demo."},
     "segno": {"node.cli."},
