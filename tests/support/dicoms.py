@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 
+import pydicom
 from pydicom.uid import ExplicitVRLittleEndian
 from support.slices import made_slice
 
@@ -134,3 +135,9 @@ def png(width: int, height: int) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     lines = zlib.compress(bytes((width + 1) * height))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
+
+
+def uid_of(part10: bytes) -> str:
+    """Return the SOP Instance UID of a file, as pydicom reads it."""
+    data = pydicom.dcmread(io.BytesIO(part10), force=True, specific_tags=["SOPInstanceUID"])
+    return str(data.SOPInstanceUID)
