@@ -4,6 +4,7 @@ mesh.cbor     genesis, certificates, label (nothing secret)
 keys/         the keystore
 state.db      facts, queue, uploads
 blobs/        sealed studies
+ballast       takes up room, to be dropped when the disk is full
 spool/        sealed uploads under way
 audit/        who did what: a chain of lines that only grows
 logs/  run/   what happened; how the command line reaches the running node
@@ -61,6 +62,7 @@ class Home:
         self.keys = path / "keys"
         self.database = path / "state.db"
         self.blobs = path / "blobs"
+        self.ballast = path / "ballast"
         self.spool = path / "spool"
         self.logs = path / "logs"
         self.run = path / "run"

@@ -8,6 +8,7 @@ from node.config import Settings
 from node.home import Home, Membership
 from node.keys import Keystore
 from node.signals import Signals
+from node.store.ballast import Ballast
 from node.store.blobs import BlobStore
 from node.store.database import Database
 from node.store.factlog import FactLog
@@ -37,6 +38,7 @@ class Node:
     queue: Queue
     holdings: Holdings
     vault: Vault
+    ballast: Ballast
 
     def recipients(self) -> list[bytes]:
         """Return the keys that a new study is sealed to: every forwarder's, and the mesh's recovery key."""

@@ -51,14 +51,16 @@ from node.keys import Keystore, random_octets
 from node.mesh import server, tls
 from node.mesh.client import PeerClient
 from node.mesh.discovery import LOOK_S, Discovery
-from node.mesh.exchange import GB, Exchange
+from node.mesh.exchange import Exchange
 from node.mesh.joining import Inviter
 from node.mesh.news import News
 from node.mesh.peercert import protocol_class
+from node.mesh.space import GB, Space
 from node.parts import Node
 from node.salvage import adopt_strays
 from node.serving import Servers
 from node.signals import Signals
+from node.store.ballast import Ballast
 from node.store.blobs import DiskBlobStore
 from node.store.database import Database
 from node.store.factlog import FactLog
@@ -94,6 +96,8 @@ def open_node(home: Home, settings: Settings, *, passphrase: str | None = None) 
         keystore = Keystore.load(home.keys)
         if keystore.locked and passphrase is not None:
             keystore.unlock(passphrase)
+        ballast = Ballast(home.ballast)
+        ballast.ease()  # a database on a full disk does not open
         database = Database(home.database)
         try:
             notes = Notes(database)
@@ -124,6 +128,7 @@ def open_node(home: Home, settings: Settings, *, passphrase: str | None = None) 
                 queue=queue,
                 holdings=Holdings(facts, queue, blobs, clock),
                 vault=Vault(blobs, random_octets),
+                ballast=ballast,
             )
             node.holdings.told_erased = lambda entry: trail.record("erased", "node", entry=entry)
             if not keystore.locked and passphrase is not None:
@@ -158,7 +163,8 @@ class Service:
         self._servers = Servers()
         membership = node.membership
         self._identity = tls.Identity(node.keystore.node_key, membership.chain)
-        self._exchange = Exchange(node.holdings, node.settings, node.clock, version=node.version)
+        self._space = Space(node.holdings, node.settings, node.clock, node.ballast)
+        self._exchange = Exchange(node.holdings, self._space, node.clock, version=node.version)
         self._inviter = Inviter(
             node.facts,
             membership.genesis,
@@ -332,8 +338,11 @@ class Service:
 
     def _sweep_and_report(self) -> None:
         node = self._node
+        self._space.ease()
         node.holdings.settle()
         sweep(node.holdings, node.notes, node.settings, node.clock)
+        self._space.relieve()
+        self._space.restore_ballast()
         report(node.holdings, node.notes, node.clock, version=node.version)
         self._sign_head()
 

@@ -239,7 +239,7 @@ def _due(node: Node) -> list[EntryId]:
     for held in node.queue.all():
         view = node.holdings.view(held.entry)
         if held.complete and not held.erasing and is_on_its_way(view):
-            wanted.append(Exchange.wanted(held, view, view.announced.size if view.announced else 0))
+            wanted.append(node.holdings.wanted(held, view, view.announced.size if view.announced else 0))
     return [one.entry for one in in_order(wanted)]
 
 

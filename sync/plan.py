@@ -19,13 +19,17 @@ HEARD_WITHIN_MS = 14 * 86_400_000  # copies of nodes that were silent for longer
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An entry that could be moved. Times are on this node's own life clock, in milliseconds."""
+    """An entry that could be moved. Times are on this node's own life clock, in milliseconds.
+
+    `arrived`: a node that delivers says that it holds it; further copies are for safety only.
+    """
 
     entry: EntryId
     urgent: bool
     waiting_since: int
     missing: int  # octets still to move
     copies: int  # verified copies known, the origin's included
+    arrived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,14 @@ def carries_promise(wanted: Wanted) -> bool:
     return wanted.urgent or wanted.copies < COPIES_FLOOR
 
 
+def is_told_of(wanted: Wanted, *, can_open: bool) -> bool:
+    """Say whether a node that holds an entry whole tells the others: if they need to rely on it.
+
+    A node that delivers always does: what is there has arrived.
+    """
+    return can_open or carries_promise(wanted)
+
+
 def accepts(wanted: Wanted, room: Room, *, can_open: bool) -> bool:
     """Say whether a node with this room takes an entry in.
 
@@ -124,10 +136,11 @@ def accepts(wanted: Wanted, room: Room, *, can_open: bool) -> bool:
     copies into what is free, if they give those up for copies that carry a promise. Among these half of
     the quota is for entries that only their origin holds, so that what the neighbours have already does
     not shut out what nobody has, and the last sixteenth is for urgent ones (measured on months of courier
-    meetings, docs/performance.md).
+    meetings, docs/performance.md). For what has arrived nothing is given up: what was given up for it
+    would come back in its turn.
     """
     promised = carries_promise(wanted)
-    spare = (room.spare or 0) if promised or can_open else 0
+    spare = (room.spare or 0) if can_open or (promised and not wanted.arrived) else 0
     if wanted.missing > room.free_above_reserve + spare:
         return False
     if can_open:
@@ -142,9 +155,23 @@ def _kept_free(wanted: Wanted, room: Room) -> int:
     return room.quota // (FOR_URGENT if wanted.copies <= 1 else FOR_FIRST_COPIES)
 
 
-def shortfall(wanted: Wanted, room: Room) -> int:
-    """Return how many octets must be given up before an accepted entry can come in."""
-    return max(wanted.missing - min(room.quota_left, room.free_above_reserve), 0)
+def shortfall(wanted: Wanted, room: Room, *, can_open: bool = False) -> int:
+    """Return how many octets must be given up before an accepted entry can come in.
+
+    The quota does not bind a node that delivers.
+    """
+    left = room.free_above_reserve if can_open else min(room.quota_left, room.free_above_reserve)
+    return max(wanted.missing - left, 0)
+
+
+def overfull(*, quota: int, held: int) -> int:
+    """Return how many octets lie in the half of the quota that is for what nobody else has yet."""
+    return max(held - quota // FOR_FIRST_COPIES, 0)
+
+
+def pressure(*, quota: int, held: int, free: int, reserve: int, can_open: bool) -> int:
+    """Return how many octets too many are here: the reserve is touched, or the quota was made smaller."""
+    return max(reserve - free, 0 if can_open else held - quota, 0)
 
 
 def blobs_to_move(

@@ -100,16 +100,22 @@ def may_evict(*, is_origin: bool, complete: bool, others: Set[Custodian], announ
     if not complete or not announced:
         return True
     answering = {c.node for c in others if c.answers_now}
-    if any(c.forwards and c.answers_now for c in others) and len({c.node for c in others}) >= 2:
-        return True
-    return len(answering) >= 2
+    return has_arrived(others) or len(answering) >= 2
+
+
+def has_arrived(others: Set[Custodian]) -> bool:
+    """Say whether a copy has done its journey: a node that delivers answers now that it holds the entry
+    verified, and another custodian is known. Then it carries no promise any more."""
+    at_the_way_out = any(c.forwards and c.answers_now for c in others)
+    return at_the_way_out and len({c.node for c in others}) >= 2
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A copy here, or a part of one, that could make room. Times are on this node's own life clock.
 
-    `promised`: it is needed here: its entry is urgent, or has fewer other copies than the floor.
+    `promised`: it is needed here: its entry has not arrived, and is urgent or has fewer other copies
+    than the floor.
     `announced`: this node said that it holds the entry.
     """
 
@@ -153,3 +159,22 @@ def to_evict(kept: Iterable[Kept], needed: int) -> list[EntryId]:
         chosen.append(one.entry)
         needed -= one.octets
     return chosen if needed <= 0 else []
+
+
+def to_clear(kept: Iterable[Kept], octets: int) -> list[EntryId]:
+    """Choose what has arrived and goes now, while the one that delivers is there to answer for it.
+
+    So a courier that leaves the town has room again for what waits at the clinics.
+    """
+    return to_relieve((one for one in kept if has_arrived(one.others)), octets)
+
+
+def to_relieve(kept: Iterable[Kept], pressure: int) -> list[EntryId]:
+    """Choose what goes when there is too much here already; all that may go, if even that is too little."""
+    chosen: list[EntryId] = []
+    for one in evictable(kept):
+        if pressure <= 0:
+            break
+        chosen.append(one.entry)
+        pressure -= one.octets
+    return chosen

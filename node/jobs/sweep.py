@@ -8,7 +8,7 @@ import logging
 
 from node.clock import Clock
 from node.config import Settings
-from node.mesh.exchange import GB
+from node.mesh.space import GB
 from node.store.holdings import Holdings
 from node.store.notes import Notes
 from node.store.queue import QueueEntry

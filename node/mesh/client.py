@@ -88,6 +88,20 @@ class PeerClient:
         """Ask what the peer lacks of these entries and wants."""
         return wire.decode_lacks(self._post("/lack", cbor.encode(list(entries))))
 
+    def holds(self, entries: Sequence[EntryId]) -> list[EntryId]:
+        """Ask which of these entries the peer holds whole now; it keeps them for a while.
+
+        A peer that does not know the question holds nothing that could be relied on.
+        """
+        try:
+            body = self._post("/holds", cbor.encode(list(entries)))
+        except PeerRefused as error:
+            if error.peer_code == "not-found":
+                return []
+            raise
+        asked = set(entries)
+        return [EntryId(one) for one in wire.decode_ids(body) if one in asked]
+
     def get_blob(self, blob: BlobId, offset: int) -> Iterator[bytes]:
         """Fetch a blob from `offset` on, in pieces."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}

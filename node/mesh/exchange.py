@@ -12,22 +12,20 @@ from enum import IntEnum
 from secrets import token_hex
 
 from node.clock import Clock
-from node.config import Settings
-from node.errors import BlobMissing, Refused
+from node.errors import BlobMissing, DiskFull, Refused
+from node.mesh.space import Space
 from node.mesh.wire import FACTS_BATCH_BYTES, FRAME_LIMIT, MAX_BLOB, MAX_IDS, Hello, Lack
 from node.store.holdings import Holdings
 from node.store.queue import QueueEntry
 from sync.bodies import Role
-from sync.entries import EntryView
 from sync.errors import BadManifest
 from sync.facts import FactClass
 from sync.ids import BlobId, EntryId, FactId, NodeId, short
 from sync.ledger import Added, Outcome
-from sync.plan import Room, Wanted, accepts, is_on_its_way, room
+from sync.plan import is_on_its_way
 from sync.reconcile import Reconciler, Snapshot
 
 log = logging.getLogger(__name__)
-GB = 1_000_000_000
 _SNAPSHOTS_KEPT = 32
 _REMEMBERED_BAD = 10_000
 
@@ -52,9 +50,9 @@ class Delivered:
 class Exchange:
     """This node's end of all its meetings. Safe to call from many threads."""
 
-    def __init__(self, holdings: Holdings, settings: Settings, clock: Clock, *, version: str) -> None:
+    def __init__(self, holdings: Holdings, space: Space, clock: Clock, *, version: str) -> None:
         self.holdings = holdings
-        self._settings = settings
+        self.space = space
         self._clock = clock
         self._version = version
         self._snapshots: OrderedDict[str, tuple[FactClass, Snapshot]] = OrderedDict()
@@ -86,7 +84,7 @@ class Exchange:
                 ledger.snapshot(FactClass.LIVE).root_fingerprint(),
             )
         )
-        return Hello(self.node_id, permanent, live, self._room().free_above_reserve, self._version)
+        return Hello(self.node_id, permanent, live, self.space.free_above_reserve(), self._version)
 
     def snapshot(self, fact_class: FactClass) -> Snapshot:
         """Return the facts of a class at this moment."""
@@ -124,7 +122,13 @@ class Exchange:
 
     def take_facts(self, raws: list[bytes]) -> Delivered:
         """Take in facts that a peer sent; each is judged by its own signature, whoever brought it."""
-        answers: list[Added] = self.holdings.facts.add_many(raws)
+        self.space.ease()  # a full disk, too, must hear what may be erased
+        try:
+            answers: list[Added] = self.holdings.facts.add_many(raws)
+        except DiskFull:
+            if not self.space.drop_ballast():
+                raise
+            answers = self.holdings.facts.add_many(raws)
         outcomes = [answer.outcome for answer in answers]
         return Delivered(
             admitted=outcomes.count(Outcome.ADMITTED),
@@ -153,37 +157,27 @@ class Exchange:
             return None
         if not self.holdings.has_manifest(entry):
             size = view.announced.size if view.announced else 0
-            return Lack(True, ()) if self._accepts(held, view, size) else None
+            return Lack(True, ()) if self.space.takes(held, view, size) else None
         missing = self.holdings.missing(entry)
         if not missing:
             self.holdings.check_complete(entry)
             return None
         partial = self.holdings.blobs.partial_size
-        octets = sum(size for _, size in missing)
-        if not self._accepts(held, view, octets):
+        octets = sum(size - min(partial(blob), size) for blob, size in missing)
+        if not self.space.takes(held, view, octets):
             return None
         return Lack(False, tuple((blob, min(partial(blob), size)) for blob, size in missing))
 
-    @staticmethod
-    def wanted(held: QueueEntry, view: EntryView, missing: int) -> Wanted:
-        """Say how much an entry is wanted, as `sync.plan` weighs it."""
-        return Wanted(
-            entry=held.entry,
-            urgent=view.urgent,
-            waiting_since=held.seen_ms,
-            missing=missing,
-            copies=view.copies,
-        )
-
-    def accepts(self, held: QueueEntry, view: EntryView, missing: int) -> bool:
-        """Say whether this node has room for the rest of an entry, and the role to take it."""
-        return self._accepts(held, view, missing)
+    def holds(self, entries: list[bytes]) -> list[EntryId]:
+        """Return those of these entries that are whole here now; this node keeps them for a while."""
+        return self.space.pin(EntryId(entry) for entry in entries[:MAX_IDS])
 
     def put_blob(self, blob: BlobId, offset: int, data: bytes, total: int) -> bool:
         """Take in (a part of) a blob that some entry here lacks; say whether it is whole and durable now.
 
         Raises:
-            Refused: nobody asked for it (`not-wanted`), or it is too large (`too-large`).
+            Refused: nobody asked for it, or there is no room for it any more (`not-wanted`), or it is too
+                large (`too-large`).
             WrongOffset: the part does not begin where the last one ended.
             BadBlob: it is whole, and not what its name says; it was dropped.
             DiskFull: nothing was taken.
@@ -271,23 +265,16 @@ class Exchange:
             raise Refused("too-large", "larger than any blob")
         for entry in [*self.holdings.queue.entries_with(blob), EntryId(blob)]:
             held = self.holdings.queue.get(entry)
-            if held is not None and not held.erasing and is_on_its_way(self.holdings.view(entry)):
+            if held is None or held.erasing or not is_on_its_way(self.holdings.view(entry)):
+                continue
+            if self._is_expected(held):
                 return entry
-        raise Refused("not-wanted", "no entry here lacks this blob")
+        raise Refused("not-wanted", "no entry here lacks this blob, or there is no room for it")
 
-    def _accepts(self, held: QueueEntry, view: EntryView, missing: int) -> bool:
-        roles = self.holdings.facts.ask(lambda ledger: ledger.membership.roles(self.node_id))
-        if held.origin:
-            return True  # its own study, damaged here: repaired from whoever has it
-        if not roles & {Role.CARRY, Role.FORWARD}:
-            return False
-        return accepts(self.wanted(held, view, missing), self._room(), can_open=Role.FORWARD in roles)
-
-    def _room(self) -> Room:
-        settings = self._settings
-        return room(
-            quota=int(settings.quota_gb * GB),
-            held=self.holdings.queue.bytes_held(),
-            free=self.holdings.blobs.free_bytes(),
-            reserve=int(settings.reserve_gb * GB),
-        )
+    def _is_expected(self, held: QueueEntry) -> bool:
+        """Say whether an entry is coming in; one for which no room is kept any more is weighed again."""
+        if held.complete or held.origin or self.space.expects(held.entry):
+            return True
+        view = self.holdings.view(held.entry)
+        size = view.announced.size if view.announced else 0
+        return self.space.takes(held, view, max(size - self.holdings.octets_here(held.entry), 0))

@@ -20,7 +20,7 @@ from sync.entries import EntryView
 from sync.errors import BadBlob, BadManifest
 from sync.facts import FactClass
 from sync.ids import BlobId, EntryId, FactId, NodeId, short
-from sync.plan import blobs_to_move, fetchable, in_order, offerable
+from sync.plan import Wanted, blobs_to_move, fetchable, in_order, offerable
 from sync.reconcile import Reconciler
 
 log = logging.getLogger(__name__)
@@ -144,6 +144,12 @@ class _Meet:
 
     def _move_blobs(self) -> bool:
         """Fetch what this node wants and give what the peer wants; say whether anything moved."""
+        self._asked = False
+        space = self._exchange.space
+        if space.too_much() or space.overfull():
+            self._ask_what_it_holds()
+            space.clear()
+            space.relieve()
         held = [h for h in self._holdings.queue.all() if not h.erasing and h.ended_ms is None]
         pairs = [(entry, self._holdings.view(entry.entry)) for entry in held]
         with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="blobs") as pool:
@@ -158,13 +164,30 @@ class _Meet:
     def _fetch_all(self, pool: ThreadPoolExecutor, pairs: list[tuple[QueueEntry, EntryView]]) -> None:
         wanted = {}
         for held, view in pairs:
-            if held.complete or not fetchable(view, peer=self._peer):
-                continue
-            size = view.announced.size if view.announced else 0
-            if self._exchange.accepts(held, view, size):
-                wanted[held.entry] = self._exchange.wanted(held, view, size)
-        for want in in_order(wanted.values()):
-            self._fetch_entry(pool, want.entry)
+            if not held.complete and fetchable(view, peer=self._peer):
+                size = view.announced.size if view.announced else 0
+                missing = max(size - self._holdings.octets_here(held.entry), 0)
+                wanted[held.entry] = (held, view, self._holdings.wanted(held, view, missing))
+        for want in in_order(one for _, _, one in wanted.values()):
+            if self._takes(*wanted[want.entry]):
+                self._fetch_entry(pool, want.entry)
+
+    def _takes(self, held: QueueEntry, view: EntryView, wanted: Wanted) -> bool:
+        """Say whether there is room for an entry; copies that the peer has, too, may be given up for it."""
+        space = self._exchange.space
+        if space.takes(held, view, wanted.missing):
+            return True
+        return self._ask_what_it_holds() and space.takes(held, view, wanted.missing)
+
+    def _ask_what_it_holds(self) -> bool:
+        """Ask the peer, once, what it holds now of what is whole here; say whether it told anything new."""
+        if self._asked:
+            return False
+        self._asked = True
+        entries = self._exchange.space.to_ask(self._peer)[: wire.MAX_IDS]
+        held = self._client.holds(entries) if entries else []
+        self._exchange.space.note_answers(self._peer, held)
+        return bool(held)
 
     def _fetch_entry(self, pool: ThreadPoolExecutor, entry: EntryId) -> None:
         if not self._holdings.has_manifest(entry) and not self._fetch_blob(BlobId(entry), None):
@@ -226,7 +249,7 @@ class _Meet:
     def _give_all(self, pool: ThreadPoolExecutor, pairs: list[tuple[QueueEntry, EntryView]]) -> None:
         roles = self._holdings.facts.ask(lambda ledger: ledger.membership.roles(self._peer))
         offers = {
-            held.entry: self._exchange.wanted(held, view, view.announced.size if view.announced else 0)
+            held.entry: self._holdings.wanted(held, view, view.announced.size if view.announced else 0)
             for held, view in pairs
             if self._holdings.has_manifest(held.entry) and offerable(view, peer=self._peer, roles=roles)
         }

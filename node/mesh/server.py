@@ -106,6 +106,12 @@ def router(exchange: Exchange, news: News, *, met: Callable[[NodeId], None]) -> 
         entries = wire.decode_ids(await _body(request, wire.MAX_BODY))
         return _cbor(wire.encode_lacks(await run_in_threadpool(exchange.lacks, entries)))
 
+    @routes.post("/holds")
+    async def holds(request: Request, peer: Peer) -> Response:
+        need_all(peer)
+        entries = wire.decode_ids(await _body(request, wire.MAX_BODY))
+        return _cbor(cbor.encode(await run_in_threadpool(exchange.holds, entries)))
+
     @routes.get("/blobs/{name}")
     def get_blob(name: str, request: Request, peer: Peer) -> Response:
         need_all(peer)

@@ -43,15 +43,11 @@ class Writing:
     def add(self, raw: bytes) -> Added:
         """Take in a signed fact; what is wrong is refused in the answer, not raised."""
         added = self._log.ledger.add(raw)
+        now = self._log.clock.carried_ms()
         for fact in added.admitted:
-            self.session.merge(
-                FactRow(
-                    id=fact.id,
-                    membership=fact.header.kind in MEMBERSHIP_KINDS,
-                    raw=fact.raw,
-                    seen_ms=self._log.clock.carried_ms(),
-                )
-            )
+            membership = fact.header.kind in MEMBERSHIP_KINDS
+            self.session.merge(FactRow(id=fact.id, membership=membership, raw=fact.raw, seen_ms=now))
+            self._log.note_heard(fact, now)
         self.session.flush()
         if added.dropped:
             self.session.exec(delete(FactRow).where(col(FactRow.id).in_(added.dropped)))
@@ -84,6 +80,7 @@ class FactLog:
         self._roots = tuple(roots)
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
+        self._heard: dict[NodeId, int] = {}
         self.ledger = self._load()
 
     @property
@@ -132,6 +129,16 @@ class FactLog:
         with self._lock:
             return question(self.ledger)
 
+    def heard_ms(self) -> dict[NodeId, int]:
+        """Return when the last new fact of each author came in, on this node's life clock."""
+        with self._lock:
+            return dict(self._heard)
+
+    def note_heard(self, fact: Fact, at_ms: int) -> None:
+        """Take note that something new of an author has come."""
+        author = fact.header.author
+        self._heard[author] = max(self._heard.get(author, at_ms), at_ms)
+
     def raw_of(self, fact_ids: Iterable[FactId]) -> list[bytes]:
         """Return the signed bytes of those facts that are here."""
         with self._lock:
@@ -150,7 +157,9 @@ class FactLog:
             if newest is not None:  # the fact itself may be void and gone by now
                 ledger.note_newest(self.node_id, int.from_bytes(newest.value))
             for membership in (True, False):
-                query = select(FactRow.raw).where(FactRow.membership == membership)
-                for raw in session.exec(query):
-                    ledger.add_fact(facts.parse(raw, mesh=self._mesh, verified_before=True))
+                query = select(FactRow.raw, FactRow.seen_ms).where(FactRow.membership == membership)
+                for raw, seen_ms in session.exec(query):
+                    fact = facts.parse(raw, mesh=self._mesh, verified_before=True)
+                    self.note_heard(fact, seen_ms)
+                    ledger.add_fact(fact)
         return ledger

@@ -17,14 +17,15 @@ from node.errors import BlobMissing, StoreDamaged
 from node.store.blobs import BlobStore
 from node.store.factlog import FactLog, Writing
 from node.store.queue import Queue, QueueEntry
-from sync.bodies import Custody, Study
+from sync.bodies import Custody, Role, Study
 from sync.entries import EntryView
 from sync.errors import BadManifest
 from sync.facts import Fact
-from sync.ids import BlobId, EntryId, short
+from sync.ids import BlobId, EntryId, NodeId, short
 from sync.lifecycle import ENDED, EntryState
 from sync.manifest import entry_id, parse_manifest
 from sync.membership import MEMBERSHIP_KINDS
+from sync.plan import Wanted, holders_that_count, is_told_of
 
 log = logging.getLogger(__name__)
 _FEW = 50  # entries; beyond it all rows are read at once
@@ -58,6 +59,41 @@ class Holdings:
     def views(self) -> list[EntryView]:
         """Return what the facts say of every entry."""
         return self.facts.ask(lambda ledger: list(ledger.entries()))
+
+    def holders(self, view: EntryView) -> frozenset[NodeId]:
+        """Return the nodes that hold an entry whole and were heard of lately."""
+        return holders_that_count(
+            view,
+            heard_ms=self.facts.heard_ms(),
+            me=self.facts.node_id,
+            now_ms=self._clock.carried_ms(),
+        )
+
+    def wanted(self, held: QueueEntry, view: EntryView, missing: int) -> Wanted:
+        """Say how much this node wants an entry, as `sync.plan` weighs it; its own copy is not counted."""
+        others = self.holders(view) - {self.facts.node_id}
+        delivers = self.facts.ask(
+            lambda ledger: any(Role.FORWARD in ledger.membership.roles(one) for one in others)
+        )
+        return Wanted(
+            entry=held.entry,
+            urgent=view.urgent,
+            waiting_since=held.seen_ms,
+            missing=missing,
+            copies=len(others),
+            arrived=delivers,
+        )
+
+    def _is_told_of(self, held: QueueEntry, view: EntryView) -> bool:
+        """Say whether others are to know that this node holds an entry whole."""
+        me = self.facts.node_id
+        can_open = Role.FORWARD in self.facts.ask(lambda ledger: ledger.membership.roles(me))
+        return held.origin or is_told_of(self.wanted(held, view, 0), can_open=can_open)
+
+    def _says(self, view: EntryView) -> bool:
+        """Say whether this node's facts say that it holds an entry whole."""
+        me = self.facts.node_id
+        return view.origin_holds if view.origin == me else me in view.holders
 
     def _follow(self, admitted: tuple[Fact, ...], revived: tuple[EntryId, ...]) -> None:
         entries = {f.header.entry for f in admitted if f.header.entry is not None} | set(revived)
@@ -119,7 +155,7 @@ class Holdings:
                 continue
             if view.study is None and view.tombstone is None and self.has_manifest(held.entry):
                 self._announce_again(held.entry)
-            elif not held.complete or not (held.origin or me in view.holders):
+            elif not held.complete or (not self._says(view) and self._is_told_of(held, view)):
                 self.check_complete(held.entry)
 
     def _stop_erasing(self, entry: EntryId) -> None:
@@ -173,7 +209,7 @@ class Holdings:
         return self.blobs.has(BlobId(entry)) and bool(self.queue.blobs(entry))
 
     def check_complete(self, entry: EntryId) -> bool:
-        """Say whether an entry is whole here; if it has just become so, announce custody."""
+        """Say whether an entry is whole here; if others are to know of it and do not yet, say custody."""
         with self._finishing:
             held = self.queue.get(entry)
             if held is None or held.erasing or held.erased:
@@ -181,24 +217,41 @@ class Holdings:
             if not self.queue.blobs(entry) or self.missing(entry):
                 return False
             view = self.view(entry)
-            said = view.origin_holds if held.origin else self.facts.node_id in view.holders
-            if held.complete and said:
+            tell = held.ended_ms is None and not self._says(view) and self._is_told_of(held, view)
+            if held.complete and not tell:
                 return True
             with self.facts.writing() as writing:
                 self.queue.set_complete(writing.session, entry, complete=True)
-                if not said and held.ended_ms is None:
+                if tell:
                     writing.issue(Custody(holds=True), entry)
         log.info("entry whole entry=%s", short(entry))
         return True
+
+    def holds_now(self, entry: EntryId) -> bool:
+        """Say whether an entry is whole here at this moment: each blob came verified, and is still there."""
+        held = self.queue.get(entry)
+        if held is None or not held.complete or held.erasing or held.ended_ms is not None:
+            return False
+        return all(self.blobs.size(blob) == size for blob, size in self.queue.blobs(entry))
+
+    def octets_here(self, entry: EntryId) -> int:
+        """Return how many octets of an entry are on the disk, parts of blobs included."""
+        return sum(
+            size if self.blobs.has(blob) else min(self.blobs.partial_size(blob), size)
+            for blob, size in self.queue.blobs(entry)
+        )
 
     # -- losing and erasing ---------------------------------------------------------------------
 
     def take_back(self, entry: EntryId) -> None:
         """Say that this node no longer holds an entry whole; before anything else is done about it."""
+        said = self._says(self.view(entry))
         with self.facts.writing() as writing:
             self.queue.set_complete(writing.session, entry, complete=False)
-            writing.issue(Custody(holds=False), entry)
-        log.warning("custody taken back entry=%s", short(entry))
+            if said:
+                writing.issue(Custody(holds=False), entry)
+        if said:
+            log.warning("custody taken back entry=%s", short(entry))
 
     def lost(self, blob: BlobId) -> None:
         """Set a damaged blob aside and take back custody of whatever it belongs to."""
@@ -229,7 +282,8 @@ class Holdings:
     def evict(self, held: QueueEntry) -> None:
         """Give up a copy of an entry that goes on elsewhere; custody is taken back first."""
         self.take_back(held.entry)
-        self._delete_blobs(held.entry, keep_manifest=True)
+        self._delete_blobs(held.entry)
+        self.queue.forget_blobs(held.entry)
         log.info("copy evicted entry=%s", short(held.entry))
 
     def erase(self, entry: EntryId) -> bool:
@@ -242,7 +296,7 @@ class Holdings:
             if self.facts.ledger.entry(entry).tombstone is None:
                 return False
             self.queue.set_erasing(writing.session, entry, erasing=True)
-        blobs = self._delete_blobs(entry, keep_manifest=False)
+        blobs = self._delete_blobs(entry)
         self.queue.set_erased(entry)
         self.told_erased(entry)
         log.info("entry erased entry=%s blobs=%d", short(entry), blobs)
@@ -258,12 +312,12 @@ class Holdings:
         if held.erased:
             self.erase(entry)  # a manifest may have brought its list again
 
-    def _delete_blobs(self, entry: EntryId, *, keep_manifest: bool) -> int:
+    def _delete_blobs(self, entry: EntryId) -> int:
         """Delete what no other entry lists, the manifest last, so that a cut leaves the list."""
         listed = [blob for blob, _ in self.queue.blobs(entry)] or [BlobId(entry)]
         deleted = 0
         for blob in reversed(listed):
-            if (keep_manifest and blob == BlobId(entry)) or set(self.queue.entries_with(blob)) - {entry}:
+            if set(self.queue.entries_with(blob)) - {entry}:
                 continue
             self.blobs.delete(blob)
             deleted += 1

@@ -156,6 +156,22 @@ class Queue:
             )
             return int(session.exec(query).one() or 0)
 
+    def octets_whole(self) -> dict[EntryId, int]:
+        """Return how many octets each entry has that is whole here."""
+        with self._database.read() as session:
+            query = (
+                select(EntryBlobRow.entry, func.sum(EntryBlobRow.size))
+                .join(EntryRow, col(EntryRow.id) == col(EntryBlobRow.entry))
+                .where(col(EntryRow.complete).is_(True))
+                .group_by(col(EntryBlobRow.entry))
+            )
+            return {EntryId(entry): int(octets) for entry, octets in session.exec(query)}
+
+    def forget_blobs(self, entry: EntryId) -> None:
+        """Forget which blobs an entry has, once none of them is here."""
+        with self._database.write() as session:
+            session.exec(delete(EntryBlobRow).where(col(EntryBlobRow.entry) == entry))
+
     # -- proofs ---------------------------------------------------------------------------------
 
     def proofs(self, entry: EntryId) -> dict[int, Proof]:

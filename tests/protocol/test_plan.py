@@ -22,7 +22,10 @@ from sync.plan import (
     holders_that_count,
     in_order,
     is_on_its_way,
+    is_told_of,
     offerable,
+    overfull,
+    pressure,
     room,
     shortfall,
 )
@@ -106,6 +109,9 @@ def test_it_is_offered_to_those_who_carry_and_lack_it() -> None:
         ({"copies": COPIES_FLOOR - 1}, Room(0, 0, 1600, spare=899), False, False),
         ({"copies": COPIES_FLOOR}, Room(0, 0, 1600, spare=100), True, True),
         ({"missing": 0, "urgent": True}, Room(0, 0, 0), False, True),
+        ({"copies": 2, "arrived": True}, Room(0, 0, 1600, spare=1600), False, False),  # nothing goes for it
+        ({"copies": 2, "arrived": True}, Room(900, 900, 1600, spare=0), False, True),
+        ({"copies": 2, "arrived": True}, Room(0, 0, 1600, spare=100), True, True),
     ],
 )
 def test_a_node_takes_what_it_has_room_for(
@@ -113,6 +119,41 @@ def test_a_node_takes_what_it_has_room_for(
 ) -> None:
     """What the neighbours have already must not shut out what nobody has, and nothing the urgent."""
     assert accepts(_wanted(**what), left, can_open=can_open) is takes
+
+
+def test_a_node_that_delivers_tells_of_every_copy_and_a_courier_only_of_those_that_are_needed() -> None:
+    """That a study has arrived is news to everybody; that a fifth courier has it is not."""
+    needed, spare = _wanted(copies=COPIES_FLOOR - 1), _wanted(copies=COPIES_FLOOR)
+
+    assert is_told_of(needed, can_open=False) and is_told_of(spare, can_open=True)
+    assert not is_told_of(spare, can_open=False)
+
+
+@pytest.mark.parametrize(
+    ("quota", "held", "free", "reserve", "can_open", "expected"),
+    [
+        (100, 90, 50, 50, False, 0),
+        (100, 90, 49, 50, False, 1),
+        (100, 130, 50, 50, False, 30),
+        (100, 130, 10, 50, False, 40),
+        (100, 130, 50, 50, True, 0),  # the quota does not bind the way out
+    ],
+)
+def test_what_is_too_much(
+    quota: int, held: int, free: int, reserve: int, can_open: bool, expected: int
+) -> None:
+    """The disk shrinks without us: somebody copies a film, or an operator lowers the quota."""
+    assert pressure(quota=quota, held=held, free=free, reserve=reserve, can_open=can_open) == expected
+    assert overfull(quota=quota, held=held) == max(held - 50, 0)
+
+
+def test_the_quota_does_not_make_a_node_that_delivers_give_anything_up() -> None:
+    """What fits its disk comes in beside the rest."""
+    wanted = _wanted(missing=100)
+
+    assert shortfall(wanted, Room(10, 100, 1600)) == 90
+    assert shortfall(wanted, Room(10, 100, 1600), can_open=True) == 0
+    assert shortfall(wanted, Room(10, 60, 1600), can_open=True) == 40
 
 
 @pytest.mark.parametrize(

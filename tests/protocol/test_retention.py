@@ -16,10 +16,13 @@ from sync.retention import (
     Kept,
     Since,
     evictable,
+    has_arrived,
     may_evict,
     reasons_to_keep,
     spare_octets,
+    to_clear,
     to_evict,
+    to_relieve,
 )
 
 E = entry_of("e")
@@ -207,3 +210,41 @@ def test_what_goes_frees_enough_and_no_copy_that_counts(kept: list[Kept], needed
     for one in gone:
         assert not one.is_origin
         assert not one.complete or one.others == _SEEN or not (one.announced or one.promised)
+
+
+def test_what_the_cloud_answers_for_is_cleared_and_nothing_else() -> None:
+    """At the way out a copy has done its journey; elsewhere two answers do not say that."""
+    arrived = frozenset(_others("f^!", "a"))
+    order = [_kept("late", announced=True, others=arrived, waiting_since=9), _kept("spare")]
+    there = _kept("there", announced=True, others=arrived)
+    elsewhere = _kept("elsewhere", promised=True, announced=True, others=_SEEN)
+
+    assert to_clear([*order, there, elsewhere], 0) == []
+    assert to_clear([*order, there, elsewhere], 10) == [entry_of("late")]
+    assert to_clear([*order, there, elsewhere], 99) == [entry_of("late"), entry_of("there")]
+
+
+@pytest.mark.parametrize(
+    ("others", "arrived"),
+    [
+        (("f^!", "a"), True),
+        (("f^!",), False),
+        (("f^", "a!"), False),
+        (("f^", "f^!"), False),
+        (("a!", "b!"), False),
+    ],
+)
+def test_only_a_forwarder_that_answers_shows_that_a_study_has_arrived(
+    others: tuple[str, ...], arrived: bool
+) -> None:
+    """A claim of custody that nobody repeats now is hearsay; and one node alone is no safety."""
+    assert has_arrived(_others(*others)) is arrived
+
+
+def test_under_pressure_all_that_may_go_goes_even_if_it_is_too_little() -> None:
+    """The reserve is what erasing lives from: less pressure is better than none given up."""
+    kept = [_kept("young", waiting_since=9), _kept("old"), _kept("own", is_origin=True, octets=99)]
+
+    assert to_relieve(kept, 0) == []
+    assert to_relieve(kept, 5) == [entry_of("young")]
+    assert to_relieve(kept, 99) == [entry_of("young"), entry_of("old")]
