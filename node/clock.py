@@ -10,6 +10,7 @@ import time
 from typing import Protocol
 
 BUILD_MS = 1_793_404_800_000  # 2026-10-31 UTC: no node of this version runs earlier than this
+_WITHIN_MS = 60_000  # a clock that is set right by seconds has not fallen back
 
 
 class Clock(Protocol):
@@ -45,6 +46,12 @@ class SystemClock:
         """Return the wall time, or the floor and what has passed since the start if that is later."""
         passed = self.monotonic_ms() - self._start_ms
         return max(time.time_ns() // 1_000_000, self._floor_ms + passed)
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether the machine's clock says an earlier time than one that this node has seen."""
+        passed = self.monotonic_ms() - self._start_ms
+        return time.time_ns() // 1_000_000 < self._floor_ms + passed - _WITHIN_MS
 
     def monotonic_ms(self) -> int:
         """Return milliseconds of the machine's monotonic clock."""

@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     people_port: int = 8443
     local_port: int = 8480
     mesh_port: int = 8444
+    setup_port: int = 8481  # plain HTTP, only while a phone is being added
     peers: list[str] = Field(default_factory=list)
     discovery: bool = True
     allow_public_peers: bool = False  # dial what is announced on the local network at public addresses

@@ -23,7 +23,9 @@ from node.api import (
     events,
     health,
     members,
+    origins,
     problems,
+    setup,
     sticks,
     studies,
     submissions,
@@ -36,6 +38,7 @@ from node.audit import Trail
 from node.clock import SystemClock
 from node.config import Settings
 from node.deliver.destination import Destination
+from node.door import PeopleDoor
 from node.home import Home
 from node.intake.examination import ExaminedStudy
 from node.intake.submissions import Intake
@@ -47,6 +50,7 @@ from node.jobs.report import report
 from node.jobs.schedule import Schedule
 from node.jobs.scrub import Scrubber
 from node.jobs.sweep import sweep
+from node.jobs.webleaf import WebLeafJob
 from node.keys import Keystore, random_octets
 from node.mesh import server, tls
 from node.mesh.client import PeerClient
@@ -161,6 +165,8 @@ class Service:
         self._node = node
         self._schedule = Schedule()
         self._servers = Servers()
+        self._door = PeopleDoor(node, self._servers)
+        self._web_leaf = WebLeafJob(node, self._door.install)
         membership = node.membership
         self._identity = tls.Identity(node.keystore.node_key, membership.chain)
         self._space = Space(node.holdings, node.settings, node.clock, node.ballast)
@@ -232,8 +238,8 @@ class Service:
         self._node.facts.listen(self._on_facts)
         self._schedule.start()
         if self._node.settings.discovery:
-            self._discovery.announce(int(addresses.mesh.rpartition(":")[2]))
-        for topic in ("discover", "intake", "replicate", "forward", "sweep"):
+            self._discovery.announce(int(addresses.mesh.rpartition(":")[2]), self._door.hosts())
+        for topic in ("discover", "intake", "replicate", "forward", "sweep", "web-leaf"):
             self._node.signals.tell(topic)
         self._node.audit.record("node-started", "node", detail={"version": self._node.version})
         log.info("node started node=%s version=%s", short(self._node.facts.node_id), self._node.version)
@@ -243,6 +249,7 @@ class Service:
         """Take no more requests, let the jobs end, close the ports."""
         operator.remove(self._node.home.run)
         self._news.close()
+        self._door.close_setup()
         self._servers.ask_to_stop()
         self._replicator.stop()
         self._discovery.close()
@@ -256,8 +263,7 @@ class Service:
 
     def _serve(self) -> Addresses:
         settings, membership, servers = self._node.settings, self._node.membership, self._servers
-        people_app = self.people_app()
-        local = servers.add(people_app, "127.0.0.1", settings.local_port, setting="local_port")
+        local = self._door.open(self.people_app())
         mesh = servers.add(
             self.mesh_app(),
             settings.bind,
@@ -266,13 +272,8 @@ class Service:
             context=tls.server_context(self._identity, membership.genesis.mesh_ca),
             http=protocol_class(),
         )
-        people = None
-        if membership.web_chain:
-            context = webcert.server_context(self._node.keystore.web_key, membership.web_chain)
-            people = servers.add(
-                people_app, settings.bind, settings.people_port, setting="people_port", context=context
-            )
         servers.start()
+        people = self._door.port
         host = "127.0.0.1" if settings.bind in ("0.0.0.0", "127.0.0.1") else settings.bind  # noqa: S104
         return Addresses(
             people=f"https://{host}:{people}" if people else None,
@@ -284,10 +285,12 @@ class Service:
         """Return the application for people and tools."""
         node, require = self._node, self._authoriser.require
         app = FastAPI(title="ClinicMesh", version=node.version, docs_url=None, redoc_url=None)
-        problems.install(app)
+        mesh_name = node.membership.genesis.name
+        problems.install(app, connect=origins.connect_sources(mesh_name))
+        origins.allow(app, mesh_name)
         app.add_middleware(BodyLimit, exempt=("/api/v1/uploads",))
         app.add_middleware(audit.Audited, trail=node.audit)
-        app.include_router(health.router(node))
+        app.include_router(health.router(node, self._door.own_url))
         app.include_router(auth.router(self._authoriser))
         app.include_router(submissions.router(self._intake, require))
         app.include_router(uploads.router(self._intake, require))
@@ -298,6 +301,7 @@ class Service:
         app.include_router(members.router(node, self._inviter, require))
         app.include_router(sticks.router(node, self._exchange, require))
         app.include_router(audit.router(node, require))
+        app.include_router(setup.router(self._door.open_setup, require))
         app.include_router(webapp.router())
         return app
 
@@ -320,6 +324,7 @@ class Service:
             ("forward", settings.forward_every_s, self._forwarder.forward_all),
             ("sweep", settings.sweep_every_s, self._sweep_and_report),
             ("scrub", 600.0, Scrubber(node.holdings).scrub_next),
+            ("web-leaf", 3600.0, self._web_leaf.look),
             ("time", 60.0, lambda: keep_time(node.notes, node.clock)),
             ("expire", 3600.0, self._intake.expire),
         )
@@ -360,6 +365,8 @@ class Service:
             self._news.changed()
             signals.tell("replicate")
             signals.tell("forward")
+        if any(fact.header.kind in _ABOUT_LEAVES for fact in admitted):
+            signals.tell("web-leaf")
         if any(fact.header.kind in _ENDING for fact in admitted):
             signals.tell("sweep")
 
@@ -426,6 +433,7 @@ class Service:
         return leaf, issuer
 
 
+_ABOUT_LEAVES = frozenset({"web-request", "web-leaf", "member", "revoked"})
 _ENDING = frozenset({"tombstone", "recall", "member", "revoked", "vouched"})
 
 

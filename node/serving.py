@@ -25,6 +25,7 @@ class Servers:
 
     def __init__(self) -> None:
         self._pairs: list[tuple[uvicorn.Server, socket.socket]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     def add(
@@ -41,8 +42,18 @@ class Servers:
             BadSettings: the port is taken.
         """
         listener = _listen(host, port, setting)
-        self._pairs.append((_server(app, context=context, http=http), listener))
+        server = _server(app, context=context, http=http)
+        self._pairs.append((server, listener))
+        if self._loop is not None:  # the others are being served already
+            asyncio.run_coroutine_threadsafe(server.serve(sockets=[listener]), self._loop)
         return int(listener.getsockname()[1])
+
+    def close(self, port: int) -> None:
+        """Stop serving a port that was added; the others go on."""
+        for pair in [pair for pair in self._pairs if pair[1].fileno() >= 0]:
+            if pair[1].getsockname()[1] == port:
+                pair[0].should_exit = True
+                self._pairs.remove(pair)
 
     def start(self) -> None:
         """Serve; return when all ports answer.
@@ -68,6 +79,7 @@ class Servers:
             self._thread.join(_STOP_S)
 
     async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
         await asyncio.gather(*(one.serve(sockets=[listener]) for one, listener in self._pairs))
 
 

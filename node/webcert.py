@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
@@ -34,7 +35,7 @@ _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 _LAST = datetime(2060, 1, 1, tzinfo=UTC)
 _LEAF_LIFE = timedelta(days=800)  # Apple's devices take at most 825, of private roots too
 _BACKDATED = timedelta(days=30)  # phones with a clock that is late
-_RENEW_BEFORE = timedelta(days=120)
+_RENEW_BEFORE = _LEAF_LIFE / 3  # clinics may be without any administrator for months
 _COMMON_HOST = "mesh.home.arpa"  # RFC 8375: a domain for what has no registered name
 _LOCALHOST = "localhost"
 _NETWORKS = tuple(
@@ -153,6 +154,22 @@ def needs_renewal(leaf: bytes, names: WebNames, *, now_ms: int) -> bool:
     return not (set(names.hosts) <= set(hosts) and set(names.addresses) <= set(addresses))
 
 
+def is_for(leaf: bytes, issuer: bytes, root: bytes, public_key: bytes) -> bool:
+    """Tell whether a leaf is for this key, and comes from the mesh's web root through that issuer."""
+    try:
+        ours, above, top = (x509.load_der_x509_certificate(der) for der in (leaf, issuer, root))
+        above.verify_directly_issued_by(top)
+        ours.verify_directly_issued_by(above)
+        return ours.public_key() == _public(public_key)
+    except (ValueError, TypeError, InvalidSignature, Refused):
+        return False
+
+
+def ends_ms(leaf: bytes) -> int:
+    """Return when a certificate ends, milliseconds since 1970."""
+    return int(x509.load_der_x509_certificate(leaf).not_valid_after_utc.timestamp() * 1000)
+
+
 def public_half(private_key: bytes) -> bytes:
     """Return the SubjectPublicKeyInfo (DER) of a PKCS8 key (DER)."""
     return (
@@ -176,8 +193,13 @@ def server_context(private_key: bytes, chain: Sequence[bytes]) -> ssl.SSLContext
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    tlskey.load(context, _private_key(private_key), chain)
+    show(context, private_key, chain)
     return context
+
+
+def show(context: ssl.SSLContext, private_key: bytes, chain: Sequence[bytes]) -> None:
+    """Let a context that may be in use show another chain to whoever connects from now on."""
+    tlskey.load(context, _private_key(private_key), chain)
 
 
 _FOR_SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])

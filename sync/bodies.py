@@ -4,18 +4,33 @@ Every kind is a dataclass whose fields are the payload's keys. A field's check s
 name in `CHECKS`; what does not pass is refused with `BadFact`, so the rest of the code trusts types.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, ClassVar, Self
+from typing import Any
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from sync.errors import BadFact
+from sync.forms import (
+    ID,
+    SEALED,
+    WORD,
+    anything,
+    certificate,
+    decision,
+    each,
+    flag,
+    map_of,
+    octets,
+    one_of,
+    optional,
+    text,
+    uint,
+)
+from sync.forms import Body as Body  # told on: whoever names a kind names its base
 from sync.ids import BlobId, EntryId, FactId, MeshId, NodeId
-
-Check = Callable[[Any], bool]
 
 
 class Role(StrEnum):
@@ -44,111 +59,19 @@ class Ending(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-def _text(limit: int) -> Check:
-    return lambda v: type(v) is str and len(v) <= limit
-
-
-def _octets(size: int) -> Check:
-    return lambda v: type(v) is bytes and len(v) == size
-
-
-def _uint(v: Any) -> bool:
-    return type(v) is int and 0 <= v < 2**53
-
-
-def _flag(v: Any) -> bool:
-    return type(v) is bool
-
-
-def _optional(check: Check) -> Check:
-    return lambda v: v is None or check(v)
-
-
-def _each(check: Check, limit: int) -> Check:
-    return lambda v: type(v) is list and len(v) <= limit and all(check(item) for item in v)
-
-
-def _one_of(values: type[StrEnum]) -> Check:
-    known = frozenset(member.value for member in values)
-    return lambda v: type(v) is str and v in known
-
-
-def _map(key: Check, value: Check, limit: int) -> Check:
-    return lambda v: type(v) is dict and len(v) <= limit and all(key(k) and value(x) for k, x in v.items())
-
-
-def _decision(v: Any) -> bool:
-    return type(v) is str and 0 < len(v) <= 16 and v.isascii()
-
-
-def _anything(_: Any) -> bool:
-    return True
-
-
-_ID = _octets(32)
-_WORD = _text(64)
-_SEALED = _map(_octets(8), lambda v: type(v) is bytes and len(v) <= 8192, 32)
-
-
-class Body:
-    """Base of all kinds."""
-
-    __slots__ = ()
-    KIND: ClassVar[str]
-    LIVE: ClassVar[bool] = False
-    ABOUT_ENTRY: ClassVar[bool] = False
-    SLOTTED_BY_ENTRY: ClassVar[bool] = False
-    SLOT: ClassVar[bytes | None] = None
-    CHECKS: ClassVar[Mapping[str, Check]]
-
-    def slot(self, entry: EntryId | None) -> bytes | None:
-        """Return what a fact that says this replaces, of those of its author, kind and entry."""
-        return entry if self.SLOTTED_BY_ENTRY else self.SLOT
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the payload as plain CBOR values."""
-        return {name: _plain(getattr(self, name)) for name in self.CHECKS}
-
-    @classmethod
-    def from_payload(cls, payload: Mapping[str, Any]) -> Self:
-        """Return the value of a payload.
-
-        Raises:
-            BadFact: a key is missing, unknown, or has a wrong value.
-        """
-        if payload.keys() != cls.CHECKS.keys():
-            raise BadFact(f"a {cls.KIND} fact with missing or unknown keys")
-        for name, check in cls.CHECKS.items():
-            if not check(payload[name]):
-                raise BadFact(f"a {cls.KIND} fact with a wrong value for {name}")
-        return cls(**{name: _frozen(value) for name, value in payload.items()})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if type(value) is list else value
-
-
 @dataclass(frozen=True, slots=True)
 class Member(Body):
     """A node belongs to the mesh, with these roles at most."""
 
     KIND = "member"
     CHECKS = {
-        "node": _ID,
-        "seal": _optional(_ID),
-        "roles": _each(_one_of(Role), 8),
-        "label": _WORD,
-        "consent": _octets(64),
-        "supersedes": _each(_ID, 64),
-        "expires": _optional(_uint),
+        "node": ID,
+        "seal": optional(ID),
+        "roles": each(one_of(Role), 8),
+        "label": WORD,
+        "consent": octets(64),
+        "supersedes": each(ID, 64),
+        "expires": optional(uint),
     }
 
     node: NodeId
@@ -165,7 +88,7 @@ class Revoked(Body):
     """A key is no longer trusted."""
 
     KIND = "revoked"
-    CHECKS = {"node": _ID, "reason": _text(200)}
+    CHECKS = {"node": ID, "reason": text(200)}
 
     node: NodeId
     reason: str = ""
@@ -176,7 +99,7 @@ class Vouched(Body):
     """These earlier facts of a revoked key still stand."""
 
     KIND = "vouched"
-    CHECKS = {"node": _ID, "facts": _each(_ID, 1900)}
+    CHECKS = {"node": ID, "facts": each(ID, 1900)}
 
     node: NodeId
     facts: tuple[FactId, ...]
@@ -188,11 +111,11 @@ class Device(Body):
 
     KIND = "device"
     CHECKS = {
-        "device": _octets(16),
-        "key": _text(2000),
-        "label": _WORD,
-        "role": _text(16),
-        "revokes": _flag,
+        "device": octets(16),
+        "key": text(2000),
+        "label": WORD,
+        "role": text(16),
+        "revokes": flag,
     }
 
     device: bytes
@@ -208,13 +131,13 @@ class DestinationBody(Body):
 
     KIND = "destination"
     CHECKS = {
-        "name": _WORD,
-        "type": _text(16),
-        "url": _text(500),
-        "evidence": _text(16),
-        "quirks": _map(_text(32), _anything, 32),
-        "secrets": _SEALED,
-        "supersedes": _each(_ID, 64),
+        "name": WORD,
+        "type": text(16),
+        "url": text(500),
+        "evidence": text(16),
+        "quirks": map_of(text(32), anything, 32),
+        "secrets": SEALED,
+        "supersedes": each(ID, 64),
     }
 
     name: str
@@ -237,14 +160,14 @@ class Study(Body):
     LIVE = True
     ABOUT_ENTRY = True
     CHECKS = {
-        "manifest": _ID,
-        "size": _uint,
-        "blobs": _uint,
-        "priority": _one_of(Priority),
-        "destination": _WORD,
-        "submission": _octets(16),
-        "origin": _ID,
-        "again": _optional(lambda v: type(v) is bytes and len(v) <= 4096),
+        "manifest": ID,
+        "size": uint,
+        "blobs": uint,
+        "priority": one_of(Priority),
+        "destination": WORD,
+        "submission": octets(16),
+        "origin": ID,
+        "again": optional(lambda v: type(v) is bytes and len(v) <= 4096),
     }
 
     manifest: BlobId
@@ -265,7 +188,7 @@ class Custody(Body):
     LIVE = True
     ABOUT_ENTRY = True
     SLOTTED_BY_ENTRY = True
-    CHECKS = {"holds": _flag}
+    CHECKS = {"holds": flag}
 
     holds: bool
 
@@ -278,7 +201,7 @@ class Claim(Body):
     LIVE = True
     ABOUT_ENTRY = True
     SLOTTED_BY_ENTRY = True
-    CHECKS = {"active": _flag, "proven": _uint, "total": _uint}
+    CHECKS = {"active": flag, "proven": uint, "total": uint}
 
     active: bool
     proven: int
@@ -293,7 +216,7 @@ class Trouble(Body):
     LIVE = True
     ABOUT_ENTRY = True
     SLOTTED_BY_ENTRY = True
-    CHECKS = {"code": _WORD, "instances": _uint, "since": _uint, "open": _flag}
+    CHECKS = {"code": WORD, "instances": uint, "since": uint, "open": flag}
 
     code: str
     instances: int
@@ -308,7 +231,7 @@ class Decision(Body):
     KIND = "decision"
     LIVE = True
     ABOUT_ENTRY = True
-    CHECKS = {"decision": _decision, "person": _WORD, "detail": _map(_text(32), _anything, 64)}
+    CHECKS = {"decision": decision, "person": WORD, "detail": map_of(text(32), anything, 64)}
 
     decision: str
     person: str
@@ -326,7 +249,7 @@ class Grant(Body):
     KIND = "grant"
     LIVE = True
     ABOUT_ENTRY = True
-    CHECKS = {"sealed": _SEALED}
+    CHECKS = {"sealed": SEALED}
 
     sealed: Mapping[bytes, bytes]
 
@@ -338,15 +261,15 @@ class Tombstone(Body):
     KIND = "tombstone"
     ABOUT_ENTRY = True
     CHECKS = {
-        "outcome": _one_of(Ending),
-        "destination": _WORD,
-        "evidence": _text(16),
-        "instances": _uint,
-        "proven": _uint,
-        "receipt": _optional(_ID),
-        "size": _uint,
-        "origin": _ID,
-        "study": _optional(lambda v: type(v) is bytes and len(v) <= 8192),
+        "outcome": one_of(Ending),
+        "destination": WORD,
+        "evidence": text(16),
+        "instances": uint,
+        "proven": uint,
+        "receipt": optional(ID),
+        "size": uint,
+        "origin": ID,
+        "study": optional(lambda v: type(v) is bytes and len(v) <= 8192),
     }
 
     outcome: str
@@ -366,7 +289,7 @@ class Recall(Body):
 
     KIND = "recall"
     ABOUT_ENTRY = True
-    CHECKS = {"reason": _text(200), "recall": _octets(16)}
+    CHECKS = {"reason": text(200), "recall": octets(16)}
 
     reason: str
     recall: bytes
@@ -380,11 +303,11 @@ class Report(Body):
     LIVE = True
     SLOT = b""
     CHECKS = {
-        "free": _uint,
-        "tombstones": _map(_ID, _uint, 64),
-        "still": _each(_ID, 500),
-        "version": _text(32),
-        "plans": _text(200),
+        "free": uint,
+        "tombstones": map_of(ID, uint, 64),
+        "still": each(ID, 500),
+        "version": text(32),
+        "plans": text(200),
     }
 
     free: int
@@ -401,10 +324,40 @@ class Audit(Body):
     KIND = "audit"
     LIVE = True
     SLOT = b""
-    CHECKS = {"count": _uint, "head": _ID}
+    CHECKS = {"count": uint, "head": ID}
 
     count: int
     head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WebRequest(Body):
+    """The author's people's certificate ends soon: its key (SubjectPublicKeyInfo) and its addresses."""
+
+    KIND = "web-request"
+    LIVE = True
+    SLOT = b""
+    CHECKS = {"key": lambda v: type(v) is bytes and 0 < len(v) <= 256, "addresses": each(text(64), 16)}
+
+    key: bytes
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WebLeaf(Body):
+    """A people's certificate for a node, and its issuer's, in DER."""
+
+    KIND = "web-leaf"
+    LIVE = True
+    CHECKS = {"node": ID, "leaf": certificate, "issuer": certificate}
+
+    node: NodeId
+    leaf: bytes
+    issuer: bytes
+
+    def slot(self, entry: EntryId | None) -> bytes | None:
+        """Return a slot for each node: one issuer serves many."""
+        return self.node
 
 
 BODIES: dict[str, type[Body]] = {
@@ -412,6 +365,7 @@ BODIES: dict[str, type[Body]] = {
     for kind in (
         Member, Revoked, Vouched, Device, DestinationBody, Study, Custody, Claim, Trouble, Decision,
         Grant, Tombstone, Recall, Report, Audit,
+        WebRequest, WebLeaf,
     )
 }  # fmt: skip
 

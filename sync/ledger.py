@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sync.bodies import Audit, Body, DestinationBody, Device, Report, Role
+from sync.bodies import Audit, Body, DestinationBody, Device, Report, Role, WebLeaf, WebRequest
 from sync.entries import EntryView, is_void, tombstone_counts, view_of
 from sync.errors import BadFact
 from sync.facts import Fact, FactClass, parse
@@ -294,6 +294,24 @@ class Ledger:
     def audit_heads(self) -> dict[NodeId, Fact]:
         """Return the newest head of each node's audit trail."""
         return self._standing(Audit)
+
+    def web_requests(self) -> dict[NodeId, Fact]:
+        """Return by node the newest request for a people's certificate; of members with standing only."""
+        members = self._membership.members()
+        return {
+            author: fact
+            for author, fact in self._standing(WebRequest).items()
+            if author in members and not members[author].revoked
+        }
+
+    def web_leaves(self, node: NodeId) -> list[Fact]:
+        """Return the people's certificates that nodes with `admit` have issued to a node."""
+        live = self._facts[FactClass.LIVE]
+        return [
+            live[fact_id]
+            for (_, kind, _, slot), fact_id in self._slots.items()
+            if kind == WebLeaf.KIND and slot == node and self._membership.counts(live[fact_id], Role.ADMIT)
+        ]
 
     def _standing(self, kind_of: type[Body]) -> dict[NodeId, Fact]:
         live = self._facts[FactClass.LIVE]

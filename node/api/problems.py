@@ -96,7 +96,6 @@ _CONTENT_SECURITY_POLICY = "; ".join(
 # No Strict-Transport-Security: browsers apply it to every port of a name, and "localhost" would
 # lose the plain HTTP port that the laptop's own browser uses.
 _SECURITY_HEADERS = (
-    (b"content-security-policy", _CONTENT_SECURITY_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
@@ -147,22 +146,31 @@ def problem_of(error: NodeError | SyncError) -> Response:
     return problem(error.code, str(error) or _first_line(error), status=status, headers=headers, more=more)
 
 
-def install(app: FastAPI) -> None:
-    """Make `app` answer every error as a problem, and put the security headers on every answer."""
+def install(app: FastAPI, *, connect: str = "") -> None:
+    """Make `app` answer every error as a problem, and put the security headers on every answer.
+
+    Args:
+        app: the application.
+        connect: more sources that its pages may call, for the policy's `connect-src`.
+    """
     app.add_exception_handler(NodeError, _on_known)
     app.add_exception_handler(SyncError, _on_known)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     # The last one added is the outermost.
     app.add_middleware(_Guard)
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(SecurityHeaders, connect=connect)
 
 
 class SecurityHeaders:
     """ASGI middleware: give each answer the headers that it does not set itself."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, connect: str = "") -> None:
         self._app = app
+        policy = _CONTENT_SECURITY_POLICY.replace(
+            "connect-src 'self'", f"connect-src 'self' {connect}".rstrip()
+        )
+        self._headers = ((b"content-security-policy", policy.encode()), *_SECURITY_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and complete the headers of its answer."""
@@ -174,7 +182,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 present = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in present}
-                missing = [pair for pair in _SECURITY_HEADERS if pair[0] not in names]
+                missing = [pair for pair in self._headers if pair[0] not in names]
                 message = {**message, "headers": [*present, *missing]}
             await send(message)
 

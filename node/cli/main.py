@@ -6,12 +6,12 @@ import sys
 import typer
 
 from node import reconcile_stdio
-from node.cli import audit, demo, devices, members, mesh, sticks, studies
+from node.cli import audit, demo, devices, members, mesh, phone, sticks, studies
 
 _HELP = """Bring medical images from clinics without internet into the hospital's PACS, and lose nothing.
 
 New here?  `clinicmesh demo` shows the whole journey on this machine.
-A new mesh:  init, run, pacs add, invite.  Another node:  join, run.  A phone:  device add.
+A new mesh:  init, run, pacs add, invite.  Another node:  join, run.  A phone:  phone.
 """
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -23,6 +23,7 @@ app.command()(members.admit)
 app.command()(mesh.run)
 app.command()(members.revoke)
 app.command()(members.restore_admin)
+app.command()(phone.phone)
 app.add_typer(devices.device, name="device")
 app.add_typer(devices.pacs, name="pacs")
 app.add_typer(sticks.stick, name="stick")

@@ -139,7 +139,7 @@ class StowSender:
             if len(batch) > 1:
                 return self.send(batch)
         elif not names_somebody:
-            raise_for_all(status, headers.get("Retry-After"))
+            _raise_for_all(status, headers)
         else:
             self._size.went_well()
         return [_of_instance(i, status, answer, alone=len(batch) == 1) for i in batch]
@@ -215,20 +215,14 @@ def _whole(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def raise_for_all(status: int, retry_after: str | None, *, missing: bool = False) -> None:
-    """Raise where an answer that names nobody is about the destination, not about these instances.
-
-    Args:
-        status: of the answer.
-        retry_after: its Retry-After.
-        missing: a 404 only says that what was asked for is not there.
-    """
+def _raise_for_all(status: int, headers: httpx.Headers) -> None:
+    """Raise where an answer that names nobody is about the destination, not about these instances."""
     if status in _AUTH:
         raise DestinationLocked(f"the destination answers {status}")
     if status in _LATER:
-        raise DestinationBusy(retry_after_s(retry_after))
-    if (status in _WRONG_ADDRESS and not (missing and status == 404)) or 300 <= status < 400:
-        raise DestinationUnreachable(f"no PACS answers at this address ({status})")
+        raise DestinationBusy(retry_after_s(headers.get("Retry-After")))
+    if status in _WRONG_ADDRESS or 300 <= status < 400:
+        raise DestinationUnreachable(f"no DICOMweb service answers at this address ({status})")
 
 
 def retry_after_s(value: str | None) -> float | None:

@@ -23,6 +23,7 @@ from sync.ids import MeshId
 
 log = logging.getLogger(__name__)
 SERVICE = "_clinicmesh._tcp.local."
+_WEB = "_https._tcp.local."  # what carries the names that people type
 LOOK_S = 10.0
 _VERSION = b"1"
 _OCTETS = 8  # of nonce and tag
@@ -39,6 +40,17 @@ _NEAR = tuple(
     # RFC 1918, RFC 3927, RFC 4193. IPv6 link-local is left out: it means nothing without an interface.
     for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7")
 )
+
+
+@dataclass(frozen=True, slots=True)
+class WebHost:
+    """A name that people's browsers find this node by, without the last dot, and the port behind it.
+
+    Several nodes may answer for one name: the mesh's own. A browser gets any of them that is near.
+    """
+
+    name: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +176,16 @@ class Discovery:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._port: int | None = None
+        self._hosts: tuple[WebHost, ...] = ()
         self._own: tuple[str, ...] | None = None
         self._zeroconf: Zeroconf | None = None
         self._failing = False
         self._opened_ms = self._asked_ms = -_ROTATE_MS
 
-    def announce(self, port: int) -> None:
-        """Say at which port the mesh is reached; `look` does the rest."""
+    def announce(self, port: int, hosts: Sequence[WebHost] = ()) -> None:
+        """Say at which port the mesh is reached, and by which names browsers are; `look` does the rest."""
         self._port = port
+        self._hosts = tuple(hosts)
 
     def look(self) -> None:
         """Follow the network, renew the names when it is time, and resolve what came up."""
@@ -226,6 +240,8 @@ class Discovery:
             self._names.start(own=info.name)
             # Names are random: nobody needs to be asked whether they are free.
             zeroconf.register_service(info, cooperating_responders=True)
+            for host in self._hosts:
+                zeroconf.register_service(self._web_info(host, own), cooperating_responders=True)
             zeroconf.add_service_listener(SERVICE, self._names)
         except (Error, OSError, RuntimeError) as error:
             self._shut()
@@ -236,6 +252,16 @@ class Discovery:
         if self._failing:
             log.info("discovery works again")
         self._failing = False
+
+    def _web_info(self, host: WebHost, own: Sequence[str]) -> ServiceInfo:
+        """Return the announcement by which this machine answers for a name."""
+        return ServiceInfo(
+            _WEB,
+            f"{self._random(8).hex()}.{_WEB}",
+            port=host.port,
+            server=f"{host.name}.",
+            parsed_addresses=[one for one in own if ":" not in one],
+        )
 
     def _shut(self) -> None:
         zeroconf, self._zeroconf = self._zeroconf, None

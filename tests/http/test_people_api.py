@@ -87,7 +87,7 @@ def test_what_is_open_tells_nothing_of_anybody(cloud: LocalNode, api: httpx.Clie
     """Whoever is on the network may ask whether the node lives, and nothing else."""
     health = api.get("/healthz", headers={"Authorization": ""})
 
-    assert set(health.json()) == {"status", "time", "node", "mesh", "version"}
+    assert set(health.json()) == {"status", "time", "node", "mesh", "version", "url"}
     assert api.get("/readyz", headers={"Authorization": ""}).json() == {"status": "ready"}
 
 

@@ -163,8 +163,8 @@ def test_the_dates_are_what_phones_take() -> None:
 def test_a_leaf_is_renewed_in_good_time() -> None:
     """And when the node has got a new address."""
     assert not webcert.needs_renewal(LEAF, NAMES, now_ms=NOW_MS)
-    assert not webcert.needs_renewal(LEAF, NAMES, now_ms=NOW_MS + 640 * DAY_MS)
-    assert webcert.needs_renewal(LEAF, NAMES, now_ms=NOW_MS + 660 * DAY_MS)
+    assert not webcert.needs_renewal(LEAF, NAMES, now_ms=NOW_MS + 500 * DAY_MS)
+    assert webcert.needs_renewal(LEAF, NAMES, now_ms=NOW_MS + 510 * DAY_MS)
     assert webcert.needs_renewal(LEAF, NAMES, now_ms=NOW_MS - 31 * DAY_MS)
     moved = webcert.names_for(MESH, "Ward 3", ["10.0.0.9"])
     assert webcert.needs_renewal(LEAF, moved, now_ms=NOW_MS)

@@ -1,5 +1,7 @@
 """A phone with a browser, and the clinic around it, as tests of the app see them."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -43,11 +45,22 @@ class Clinic(Protocol):
 class Phone:
     """A browser with a profile on disk, that can be closed, killed and opened again."""
 
-    def __init__(self, playwright: Playwright, chromium: str, profile: Path, url: str) -> None:
+    def __init__(
+        self,
+        playwright: Playwright,
+        chromium: str,
+        profile: Path,
+        url: str,
+        *,
+        flags: Sequence[str] = (),
+        home: Path | None = None,
+    ) -> None:
         self._playwright = playwright
         self._chromium = chromium
         self.profile = profile
         self._url = url
+        self._flags = [*FLAGS, *flags]
+        self._home = home
         self._context: BrowserContext | None = None
         self.problems: list[str] = []
 
@@ -56,7 +69,8 @@ class Phone:
         self._context = self._playwright.chromium.launch_persistent_context(
             self.profile,
             executable_path=self._chromium,
-            args=FLAGS,
+            args=self._flags,
+            env={**os.environ, "HOME": str(self._home)} if self._home else None,
             viewport={"width": 360, "height": 740},
             locale="en-GB",
         )

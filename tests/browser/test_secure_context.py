@@ -1,0 +1,139 @@
+"""A phone with the mesh's root installed: a real secure context with no internet, and no other name is."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Error, Playwright
+from support.nodes import LocalNode
+from support.phone import Phone
+from support.servers import serve
+
+from node import webcert
+from node.addresses import own_addresses
+from node.webcert import WebNames
+
+pytestmark = [pytest.mark.chromium, pytest.mark.needs("certutil")]
+PRIVATE = "192.168.77.1"  # reached by Chromium's own host table, so that the test needs no network
+
+
+@dataclass
+class Site:
+    """A clinic, and what it takes to stand in for others."""
+
+    clinic: LocalNode
+    other: LocalNode
+    url: str
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Two nodes of one mesh behind one shared name; the first has a private address in its certificate."""
+    folder = tmp_path_factory.mktemp("secure")
+    with LocalNode(folder / "clinic") as clinic, LocalNode(folder / "ward") as ward:
+        clinic.init()
+        clinic.start()
+        clinic.admit(ward, "clinic")
+        clinic.stop()
+        _name_address(clinic)
+        clinic.start([ward])
+        ward.start([clinic])
+        yield Site(clinic, ward, f"https://test.local:{clinic.people_port}")
+
+
+def _name_address(node: LocalNode) -> None:
+    """Give a node a leaf that names a private address as well, as one on a clinic's Wi-Fi has."""
+    chain = [*node.home.membership().web_chain]
+    keystore, membership = node.node.keystore, node.home.membership()
+    assert keystore.web_issuer_key is not None
+    names = webcert.names_for(membership.genesis.name, membership.label, [PRIVATE, *own_addresses()])
+    chain[0] = webcert.issue_web_leaf(
+        keystore.web_issuer_key,
+        chain[1],
+        webcert.public_half(keystore.web_key),
+        names,
+        now_ms=node.node.clock.now_ms(),
+    )
+    node.home.keep_membership(replace(membership, web_chain=tuple(chain)))
+
+
+def _phone(playwright: Playwright, chromium: str, folder: Path, url: str, *, root: bytes | None) -> Phone:
+    """Return a phone with this root among those that its user has installed."""
+    home = folder / "home"
+    store = home / ".pki" / "nssdb"
+    store.mkdir(parents=True)
+    certutil = ["certutil", "-d", f"sql:{store}"]
+    subprocess.run([*certutil, "-N", "--empty-password"], check=True, capture_output=True)
+    if root is not None:
+        (folder / "root.crt").write_bytes(root)
+        adding = [*certutil, "-A", "-n", "clinic", "-t", "C,,", "-i", str(folder / "root.crt")]
+        subprocess.run(adding, check=True, capture_output=True)
+    rules = f"MAP *.local 127.0.0.1, MAP {PRIVATE} 127.0.0.1, MAP www.example.com 127.0.0.1"
+    flags = [f"--host-resolver-rules={rules}"]
+    return Phone(playwright, chromium, folder / "profile", url, flags=flags, home=home)
+
+
+_REGISTERED = "navigator.serviceWorker.ready.then(() => isSecureContext && !!crypto.subtle)"
+
+
+@pytest.mark.parametrize("host", ["test.local", "clinic.test.local", PRIVATE])
+def test_the_app_works_offline_on_the_meshs_names_and_a_private_address(
+    playwright: Playwright, chromium: str, site: Site, tmp_path: Path, host: str
+) -> None:
+    """The page opens without a warning, and its service worker keeps it for when there is no network."""
+    root = site.clinic.node.membership.genesis.web_root
+    port = site.clinic.people_port
+    phone = _phone(playwright, chromium, tmp_path, f"https://{host}:{port}", root=root)
+    page = phone.open()
+
+    assert page.evaluate(_REGISTERED) is True
+    phone.offline(True)
+    page.reload()
+    page.get_by_role("heading").first.wait_for()
+    phone.close()
+
+
+@pytest.mark.parametrize("root", ["none", "ours"])
+def test_without_a_certificate_that_counts_there_is_no_app(
+    playwright: Playwright, chromium: str, site: Site, tmp_path: Path, root: str
+) -> None:
+    """No root, no page; and the root vouches for no bank, even when its issuer was stolen."""
+    membership = site.clinic.node.membership
+    key = site.clinic.node.keystore
+    assert key.web_issuer_key is not None
+    leaf, issuer = membership.web_chain
+    names = WebNames(("www.example.com",), ())
+    if root == "ours":
+        now = site.clinic.node.clock.now_ms()
+        public = webcert.public_half(key.web_key)
+        leaf = webcert.issue_web_leaf(key.web_issuer_key, issuer, public, names, now_ms=now)
+    host = "www.example.com" if root == "ours" else "test.local"
+    app = site.clinic.service.people_app()
+    with serve(app, webcert.server_context(key.web_key, [leaf, issuer])) as url:
+        port = url.rpartition(":")[2]
+        installed = membership.genesis.web_root if root == "ours" else None
+        phone = _phone(playwright, chromium, tmp_path, f"https://{host}:{port}", root=installed)
+        with pytest.raises(Error, match=r"ERR_CERT_(INVALID|AUTHORITY_INVALID)"):
+            phone.open()
+        phone.close()
+
+
+def test_what_waits_on_a_phone_goes_to_whichever_node_answers_for_the_shared_name(
+    playwright: Playwright, chromium: str, site: Site, tmp_path: Path
+) -> None:
+    """One origin for all nodes: its API is called under the chosen node's own name, and no other page may."""
+    root = site.clinic.node.membership.genesis.web_root
+    phone = _phone(playwright, chromium, tmp_path, site.url, root=root)
+    page = phone.open()
+    ward = f"https://ward.test.local:{site.other.people_port}"
+    script = "url => fetch(url + '/healthz').then(r => r.json()).then(said => said.url)"
+
+    assert page.evaluate(script, ward) == ward
+    assert page.evaluate("fetch('/healthz').then(r => r.json()).then(s => s.url)") == (
+        f"https://clinic.test.local:{site.clinic.people_port}"
+    )
+    with pytest.raises(Error, match="Failed to fetch"):
+        page.evaluate(script, "https://www.example.com")
+    phone.close()
