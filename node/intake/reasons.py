@@ -46,8 +46,12 @@ REASONS: dict[str, str] = {
     "too-complex": "Reading this image took too long or too much memory. Its bytes are kept; "
     "ask a technician to look at it.",
     "picture-damaged": "This picture is damaged. Its bytes are kept; copy it again from its source.",
-    "picture-too-large": "This picture claims more pixels than any camera makes (134 million). Its bytes are "
-    "kept; save it smaller and send that.",
+    "picture-too-large": "This picture has more than 134 million pixels, or more than 75 million and must be "
+    "turned upright. Its bytes are kept; save it smaller and send that.",
+    "picture-unusual": "This picture is coded in a way that is not read, such as 12 bits a colour. Its bytes "
+    "are kept; save it as an ordinary JPEG or PNG and send that.",
+    "pdf-unreadable": "This PDF cannot be drawn, for a hospital that takes no PDF. Its bytes are kept; "
+    "print it to a new PDF, or send its pages as pictures.",
     "document-too-large": "This picture or PDF is larger than 256 MiB. Its bytes are kept; save it smaller "
     "and send that.",
     "same-uid-other-bytes": "Another image here carries the same number but other content. Both are kept; "
