@@ -19,6 +19,7 @@ from node.api import (
     admin,
     audit,
     auth,
+    decisions,
     devices,
     events,
     health,
@@ -37,14 +38,13 @@ from node.api.limits import BodyLimit
 from node.audit import Trail
 from node.clock import SystemClock
 from node.config import Settings
-from node.deliver.destination import Destination
 from node.door import PeopleDoor
 from node.home import Home
 from node.intake.examination import ExaminedStudy
 from node.intake.submissions import Intake
 from node.intake.uploads import Limits
 from node.jobs.auditing import record_facts, sign_head
-from node.jobs.forward import Forwarder
+from node.jobs.delivery import Delivery
 from node.jobs.replicate import Replicator
 from node.jobs.report import report
 from node.jobs.schedule import Schedule
@@ -74,7 +74,7 @@ from node.store.memory import keep_large_buffers, release_buffers
 from node.store.notes import Notes
 from node.store.queue import Queue
 from node.store.vault import Incoming, Vault
-from sync.bodies import DestinationBody, Study
+from sync.bodies import Study
 from sync.facts import Fact
 from sync.ids import BlobId, EntryId, short
 
@@ -195,7 +195,7 @@ class Service:
             wake=lambda: node.signals.tell("intake"),
             changed=lambda submission: node.signals.tell("submissions", submission),
         )
-        self._forwarder = Forwarder(node.holdings, node.vault, node.keystore, node.clock, _build_destination)
+        self._delivery = Delivery(node)
         self._replicator = Replicator(
             self._exchange, node.notes, node.clock, self._dial, every_s=node.settings.replicate_every_s
         )
@@ -253,10 +253,11 @@ class Service:
         self._servers.ask_to_stop()
         self._replicator.stop()
         self._discovery.close()
+        self._delivery.hurry()
         self._schedule.stop()
         self._servers.join()
         self._intake.close()
-        self._forwarder.close()
+        self._delivery.close()
         self._node.audit.record("node-stopped", "node")
         self._sign_head(now=True)
         log.info("node stopped node=%s", short(self._node.facts.node_id))
@@ -297,6 +298,7 @@ class Service:
         app.include_router(studies.router(node, require))
         app.include_router(events.router(node.signals, require))
         app.include_router(admin.router(node, self._inviter, require))
+        app.include_router(decisions.router(node, require))
         app.include_router(devices.router(node, require))
         app.include_router(members.router(node, self._inviter, require))
         app.include_router(sticks.router(node, self._exchange, require))
@@ -321,7 +323,7 @@ class Service:
             ("intake", 30.0, self._work_through_intake),
             ("discover", LOOK_S, self._discovery.look),
             ("replicate", settings.replicate_every_s, self._replicator.meet_all),
-            ("forward", settings.forward_every_s, self._forwarder.forward_all),
+            ("forward", settings.forward_every_s, self._delivery.run),
             ("sweep", settings.sweep_every_s, self._sweep_and_report),
             ("scrub", 600.0, Scrubber(node.holdings).scrub_next),
             ("web-leaf", 3600.0, self._web_leaf.look),
@@ -435,10 +437,3 @@ class Service:
 
 _ABOUT_LEAVES = frozenset({"web-request", "web-leaf", "member", "revoked"})
 _ENDING = frozenset({"tombstone", "recall", "member", "revoked", "vouched"})
-
-
-def _build_destination(body: DestinationBody, secret: bytes | None) -> Destination:
-    """Build a PACS; its libraries are loaded only now, so that a courier starts a second sooner."""
-    from node.deliver.build import build_destination
-
-    return build_destination(body, secret)

@@ -161,21 +161,46 @@ def _level(instance: Expected, proof: InstanceProof) -> Evidence | None:
     return None if proof.conflict or proof.sha256 != instance.sha256 else proof.level
 
 
-def receipt(entry: EntryId, destination: str, verdict: Verdict) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a destination forced: it was given other bytes than the original ones.
+
+    Attributes:
+        how: a word for what was done, such as "explicit-vr".
+        sha256: of the bytes that were sent, and that the proof is about.
+    """
+
+    how: str
+    sha256: bytes = field(repr=False)
+
+
+def receipt(
+    entry: EntryId, destination: str, verdict: Verdict, changes: Mapping[str, Change] | None = None
+) -> bytes:
     """Return the receipt of a delivery: deterministic CBOR of what was proven of each instance.
 
     `{"entry", "destination", "demanded", "instances": [[SHA-256, level]…], "left_out": [SHA-256…]}`, both
-    lists in bytewise order. Digests of the original bytes stand for the instances; it holds no UIDs.
+    lists in bytewise order. Digests of the original bytes stand for the instances; it holds no UIDs. Of one
+    that was sent changed: `[SHA-256, level, SHA-256 as sent, how]`.
+
+    Args:
+        changes: by SOP Instance UID.
     """
+    told = changes or {}
     return cbor.encode(
         {
             "entry": entry,
             "destination": destination,
             "demanded": verdict.demanded.value,
-            "instances": sorted([i.sha256, level.value] for i, level in verdict.proven),
+            "instances": sorted(_line(i, level, told.get(i.uid)) for i, level in verdict.proven),
             "left_out": sorted(i.sha256 for i in verdict.left_out),
         }
     )
+
+
+def _line(instance: Expected, level: Evidence, change: Change | None) -> list[bytes | str]:
+    line: list[bytes | str] = [instance.sha256, level.value]
+    return line if change is None else [*line, change.sha256, change.how]
 
 
 def receipt_digest(encoded: bytes) -> bytes:

@@ -21,6 +21,7 @@ class KeepReason(StrEnum):
     NOT_ENDED = "not-ended"  # no tombstone with effect
     FROZEN = "frozen"  # a critical fact that this version does not understand
     RECALLED = "recalled"  # the destination lost it, and its successor is not announced yet
+    UNTOLD = "untold"  # withdrawn, and this forwarder has not said yet how much of it had arrived
     DISPUTED = "disputed"  # withdrawn as another node's study than the one that was taken in
     HOLD = "hold"  # delivered, but the origin waits in case the destination loses it
     NOT_MIXED = "not-mixed"  # no completed reconciliation since the hold was over
@@ -47,6 +48,7 @@ def reasons_to_keep(
     hold_ms: int,
     successor_known: bool = False,
     origin: NodeId | None = None,
+    untold: bool = False,
 ) -> frozenset[KeepReason]:
     """List the reasons to keep an entry's blobs; an empty set means that they may go.
 
@@ -59,6 +61,7 @@ def reasons_to_keep(
             with its list of blobs (which are the same blobs), or has ended.
         origin: the origin that the study fact named by which this node took the entry in; None if
             unknown. Any ingest node can say of any entry that it was its own, and withdraw that.
+        untold: whether this node sent some of it and has not said yet how much of that arrived.
     """
     reasons: set[KeepReason] = set()
     if view.frozen:
@@ -70,6 +73,8 @@ def reasons_to_keep(
         reasons.add(KeepReason.NOT_ENDED)
     elif view.state is EntryState.WITHDRAWN and origin is not None and view.origin != origin:
         reasons.add(KeepReason.DISPUTED)
+    elif view.state is EntryState.WITHDRAWN and untold:
+        reasons.add(KeepReason.UNTOLD)
     elif is_origin and not since.disk_pressed:
         if since.ended_ms < hold_ms:
             reasons.add(KeepReason.HOLD)

@@ -3,25 +3,20 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from node import journey
 from node.api.auth import Caller
 from node.errors import Refused
 from node.keys import seal
 from node.mesh.joining import LIFE_MS, Inviter
 from node.parts import Node
-from node.revoking import revoked_since
 from node.salvage import salvage
 from sync import cbor
-from sync.bodies import Decision, DestinationBody, Role, Trouble
-from sync.entries import EntryView
+from sync.bodies import DestinationBody, Role
 from sync.evidence import Evidence
-from sync.facts import Fact
-from sync.ids import EntryId
 from sync.manifest import key_id
 
 Require = Callable[[str], Callable[..., Caller]]
@@ -56,15 +51,6 @@ class NewPeer(_Body):
     """Where another node listens, "host:port"."""
 
     address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:\[\]_-]{1,100}:\d{1,5}$")]
-
-
-class NewDecision(_Body):
-    """What a person decided about an entry."""
-
-    entry_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    decision: Literal["retry", "accept", "leave-out", "destination", "urgent"]
-    person: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    destination: str = ""
 
 
 class SalvageFrom(_Body):
@@ -142,40 +128,6 @@ def router(node: Node, inviter: Inviter, require: Require) -> APIRouter:
         node.signals.tell("replicate")
         return {"state": "started"}
 
-    @routes.get("/troubles", dependencies=[Depends(require("status"))])
-    def troubles() -> dict[str, list[dict[str, Any]]]:
-        """List the entries that need a person."""
-        waiting = [
-            view
-            for view in node.holdings.views()
-            if (view.troubles or view.waits_for_person) and view.tombstone is None
-        ]
-        return {
-            "troubles": [
-                {
-                    "entry_id": view.entry.hex(),
-                    "code": journey.code_of(view.entry),
-                    "troubles": [*_author_revoked(node, view), *map(_trouble, view.troubles)],
-                }
-                for view in waiting
-            ]
-        }
-
-    @routes.post("/admin/decisions", status_code=201, dependencies=admin)
-    def decide(body: NewDecision) -> dict[str, str]:
-        """Sign a person's decision about an entry's trouble."""
-        _need_role(node, {Role.ADMIT, Role.FORWARD}, "may-not-decide", "This node may not sign decisions.")
-        entry = EntryId(bytes.fromhex(body.entry_id))
-        view = node.holdings.view(entry)
-        if view.study is None or view.tombstone is not None:
-            raise Refused("study-unknown", "No study on its way has this id.")
-        detail: dict[str, Any] = {"answers": [fact.id for fact in view.troubles]}
-        if body.destination:
-            detail["name"] = body.destination
-        fact = node.facts.issue(Decision(body.decision, body.person, detail), entry)
-        node.signals.tell("forward")
-        return {"fact": fact.id.hex()}
-
     @routes.post("/admin/salvage", dependencies=admin)
     def salvage_folder(body: SalvageFrom) -> dict[str, int]:
         """Take over what a dead node held."""
@@ -188,19 +140,3 @@ def _need_role(node: Node, roles: set[Role], code: str, detail: str) -> None:
     """Refuse what this node could sign but nobody would heed."""
     if not roles & node.facts.ask(lambda ledger: ledger.membership.roles(node.facts.node_id)):
         raise Refused(code, detail)
-
-
-def _trouble(fact: Fact) -> dict[str, str | int]:
-    """Return a trouble as the API says it."""
-    body = fact.body
-    assert isinstance(body, Trouble)
-    return {"code": body.code, "instances": body.instances, "since": body.since}
-
-
-def _author_revoked(node: Node, view: EntryView) -> list[dict[str, str | int]]:
-    """Return what no fact says of its own: the node that announced the study was revoked."""
-    if view.study is None or not view.waits_for_person:
-        return []
-    author = view.study.header.author
-    since = node.facts.ask(lambda ledger: revoked_since(ledger, author))
-    return [{"code": journey.AUTHOR_REVOKED, "instances": 0, "since": since}]

@@ -100,43 +100,6 @@ def salvage(
         )
 
 
-troubles = typer.Typer(help="Entries that need a person.", no_args_is_help=True)
-
-
-@troubles.command("list")
-def list_troubles(data: Data, as_json: Json = False) -> None:
-    """List what needs a person, and why."""
-    out = Output(as_json=as_json)
-    with told_plainly(as_json=as_json), running(data) as remote:
-        said = remote.get("/api/v1/troubles")
-        out.value(said)
-        rows = [
-            [one["code"], trouble["code"], trouble["instances"], one["entry_id"]]
-            for one in said["troubles"]
-            for trouble in one["troubles"]
-        ]
-        out.table(["study", "why", "images", "entry"], rows)
-        if not rows:
-            out.say("Nothing needs a person.")
-
-
-@troubles.command("decide")
-def decide(
-    entry: Annotated[str, typer.Argument(help="The entry, as `troubles list` shows it.")],
-    decision: Annotated[str, typer.Argument(help="retry, accept, leave-out, destination or urgent.")],
-    data: Data,
-    person: Annotated[str, typer.Option(help="Who decides.")],
-    destination: Annotated[str, typer.Option(help="For `destination`: which PACS.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Decide about an entry; the decision is signed and travels to the forwarders."""
-    out = Output(as_json=as_json)
-    with told_plainly(as_json=as_json), running(data) as remote:
-        body = {"entry_id": entry, "decision": decision, "person": person, "destination": destination}
-        out.value(remote.post("/api/v1/admin/decisions", body))
-        out.say("Decided. The forwarder acts on it as soon as it hears of it.")
-
-
 # -- steps ----------------------------------------------------------------------------------------
 
 

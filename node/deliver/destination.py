@@ -7,7 +7,7 @@ Called by `node.jobs`. `node.deliver.dicomweb` is the first kind; one contract s
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sync.evidence import Evidence, InstanceProof, Outcome
 
@@ -115,4 +115,17 @@ class Destination(Protocol):
 
     def close(self) -> None:
         """Close its connections; it is not used again."""
+        ...
+
+
+@runtime_checkable
+class Learning(Protocol):
+    """A destination that finds out by itself how much it takes at once, and would forget it."""
+
+    def learnt(self) -> dict[str, int]:
+        """Return what was learnt, to be kept."""
+        ...
+
+    def take_up(self, learnt: Mapping[str, int]) -> None:
+        """Go on from what was learnt before; unknown names are ignored."""
         ...

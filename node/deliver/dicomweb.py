@@ -6,7 +6,7 @@ Made by `node.jobs` from a destination's fact and its opened secrets. Fulfils
 
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from node.deliver.access import Access, http_client, session
@@ -58,6 +58,14 @@ class DicomWebDestination:
         """Close the connections."""
         self._client.close()
         self._verifier.close()
+
+    def learnt(self) -> dict[str, int]:
+        """Return how much one request may carry, as was found out."""
+        return self._sender.size.learnt()
+
+    def take_up(self, learnt: Mapping[str, int]) -> None:
+        """Go on from what was found out before."""
+        self._sender.size.take_up(learnt)
 
     def present(self, study_uid: str) -> frozenset[str]:
         """Return the SOP Instance UIDs that QIDO-RS lists for a study."""

@@ -70,6 +70,13 @@ def failure_outcome(code: str) -> Outcome:
     return Outcome.REJECTED
 
 
+def means_full(code: str) -> bool:
+    """Say whether a reason is about the whole destination, which is full or short of resources."""
+    return code in {"0213", "http-507"} or (
+        code.startswith("A7") and failure_outcome(code) is Outcome.RETRY and code != "A77A"
+    )
+
+
 def explain(code: str) -> str:
     """Return a code as a sentence for people; "" for no code."""
     if not code or code in _SENTENCES:

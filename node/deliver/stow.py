@@ -11,7 +11,7 @@ import email.utils
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -58,6 +58,17 @@ class BatchSize:
         self._octets = most.octets
         self._ceiling = 2**63
 
+    def learnt(self) -> dict[str, int]:
+        """Return what is worth remembering."""
+        kept = {"instances": self._instances, "octets": self._octets}
+        return kept if self._ceiling == 2**63 else kept | {"ceiling": self._ceiling}
+
+    def take_up(self, learnt: Mapping[str, int]) -> None:
+        """Go on from what was learnt before."""
+        self._instances = max(1, min(self._most.instances, learnt.get("instances", self._instances)))
+        self._octets = max(1, min(self._most.octets, learnt.get("octets", self._octets)))
+        self._ceiling = max(1, learnt.get("ceiling", self._ceiling))
+
     def cut(self, instances: Sequence[Outgoing]) -> int:
         """Return how many of `instances` go into the next request; at least one."""
         total = 0
@@ -94,6 +105,9 @@ class StowSender:
     Args:
         client: sends the requests and knows what lets us in; made by `node.deliver.access.http_client`.
         base_url: of the DICOMweb service, without a slash at the end.
+
+    Attributes:
+        size: how much one request carries.
     """
 
     def __init__(
@@ -104,7 +118,7 @@ class StowSender:
     ) -> None:
         self._client = client
         self._base_url = base_url
-        self._size = BatchSize(limits or Limits())
+        self.size = BatchSize(limits or Limits())
 
     def send(self, instances: Sequence[Outgoing], *, alone: bool = False) -> list[Result]:
         """Send instances of one study and return one result for each, in that order.
@@ -123,7 +137,7 @@ class StowSender:
         results: list[Result] = []
         at = 0
         while at < len(instances):
-            batch = instances[at : at + (1 if alone else self._size.cut(instances[at:]))]
+            batch = instances[at : at + (1 if alone else self.size.cut(instances[at:]))]
             results += self._send_batch(batch)
             at += len(batch)
         return results
@@ -135,13 +149,13 @@ class StowSender:
         log.debug("batch sent instances=%d bytes=%d status=%d ms=%d", len(batch), _octets(batch), status, ms)
         names_somebody = bool(answer.stored or answer.failed)
         if status == 413 and not names_somebody:
-            self._size.refused(batch)
+            self.size.refused(batch)
             if len(batch) > 1:
                 return self.send(batch)
         elif not names_somebody:
             _raise_for_all(status, headers)
         else:
-            self._size.went_well()
+            self.size.went_well()
         return [_of_instance(i, status, answer, alone=len(batch) == 1) for i in batch]
 
     def _post(self, batch: Sequence[Outgoing]) -> tuple[int, httpx.Headers, StoreAnswer]:
@@ -161,7 +175,7 @@ class StowSender:
         # Outside of the handler: the error of httpx holds the URL, and must not be chained.
         log.info("line broke while sending error=%s instances=%d", kind, len(batch))
         if len(batch) > 1:
-            self._size.shrink(batch)
+            self.size.shrink(batch)
         raise DestinationUnreachable("the line broke while sending")
 
 

@@ -7,81 +7,61 @@ is sent again. What ends an entry is `sync.evidence.judge`, never an answer to a
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from node.clock import Clock
-from node.deliver.destination import Destination, Outgoing
-from node.errors import (
-    CodecUnknown,
-    DestinationBusy,
-    DestinationLocked,
-    DestinationUnreachable,
-    Locked,
-    StoreDamaged,
-)
-from node.jobs.pieces import in_chunks, outgoing_of, proof_of
+from node.deliver.destination import Outgoing, Result
+from node.deliver.reasons import means_full
+from node.errors import CodecUnknown, Locked, StoreDamaged
+from node.jobs.claims import Claims
+from node.jobs.ending import Ends
+from node.jobs.forcing import Forcing
+from node.jobs.lines import TROUBLES, Lines
+from node.jobs.pieces import Study, excused, in_chunks, noted, outgoing_of, proof_of
+from node.jobs.uplink import Uplink
 from node.keys import Keystore
 from node.store.holdings import Holdings
-from node.store.queue import QueueEntry
-from node.store.vault import OpenStudy, Vault
-from sync.bodies import Claim, Decision, DestinationBody, Ending, Role, Tombstone, Trouble
+from node.store.queue import Proof, QueueEntry
+from node.store.vault import Vault
+from sync.bodies import Decision, Role
 from sync.entries import EntryView
 from sync.errors import BadManifest, CannotOpen
-from sync.evidence import (
-    Evidence,
-    Expected,
-    InstanceProof,
-    Outcome,
-    Verdict,
-    judge,
-    receipt,
-    receipt_digest,
-)
-from sync.forwarding import Deliverable, Setback, choose, delay_after
-from sync.ids import BlobId, NodeId, short
+from sync.evidence import Evidence, InstanceProof, Outcome, Verdict, judge
+from sync.forwarding import Deliverable, Setback, choose, delay_after, stands_back
+from sync.ids import BlobId, EntryId, short
+from sync.lifecycle import EntryState
 from sync.plan import is_on_its_way
 
 log = logging.getLogger(__name__)
-_CLAIM_LEASE_MS = 10 * 60_000
-_TROUBLE_RETRY_MS = 60 * 60_000
 _NO_DESTINATION_RETRY_MS = 5_000
-_LOCKED_PAUSE_MS = 15 * 60_000
-_EXCUSING = frozenset({"leave-out", "accept"})
+_REFUSALS = frozenset({Outcome.CONFLICT, Outcome.REJECTED})
 
-MakeDestination = Callable[[DestinationBody, bytes | None], Destination]
+
+class _StandsBack(Exception):
+    """The delivery of an entry stops between two chunks: others first, or it has ended meanwhile."""
 
 
 @dataclass(slots=True)
-class _Pause:
-    """Why a destination rests."""
+class _Found:
+    """What sending and proving has brought of a study, by SOP Instance UID."""
 
-    failures: int
-    until_ms: int
-    setback: Setback
-
-
-@dataclass(frozen=True, slots=True)
-class _Study:
-    """One entry under delivery: its opened study and what goes where."""
-
-    held: QueueEntry
-    view: EntryView
-    destination: Destination
-    name: str
-    place: str  # the destination's name and address: what was proven at one is not proven at another
-    demanded: Evidence
-    opened: OpenStudy
-    outgoing: tuple[Outgoing, ...]
+    proofs: dict[str, InstanceProof]
+    results: dict[str, Result] = field(default_factory=dict)
 
     @property
-    def expected(self) -> list[Expected]:
-        """What the confirmation froze."""
-        return [Expected(one.uid, one.sha256) for one in self.outgoing]
+    def outcomes(self) -> dict[str, Outcome]:
+        """What became of each."""
+        return {uid: result.outcome for uid, result in self.results.items()}
+
+    @property
+    def codes(self) -> dict[str, str]:
+        """Why, where there is a reason."""
+        return {uid: result.code for uid, result in self.results.items()}
 
 
 class Forwarder:
-    """Delivers entries, one after another. `make_destination` builds a PACS from its fact and its secret."""
+    """Delivers entries, one after another, over `lines` and the `uplink`."""
 
     def __init__(
         self,
@@ -89,48 +69,57 @@ class Forwarder:
         vault: Vault,
         keystore: Keystore,
         clock: Clock,
-        make_destination: MakeDestination,
+        lines: Lines,
+        uplink: Uplink,
+        *,
+        look_after_ms: int | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self._holdings = holdings
         self._queue = holdings.queue
         self._vault = vault
         self._keystore = keystore
         self._clock = clock
-        self._make_destination = make_destination
-        self._pauses: dict[str, _Pause] = {}
-        self._open_destinations: dict[str, tuple[DestinationBody, Destination]] = {}
-        self._claims_seen: dict[bytes, int] = {}
+        self._lines = lines
+        self._uplink = uplink
+        self._claims = claims or Claims(holdings, clock)
+        self._forcing = Forcing(lines)
+        self._ends = Ends(holdings, keystore, clock, look_after_ms)
+        self._turns: dict[EntryId, int] = {}
         self._acted_on: set[bytes] = set()  # decisions
 
     def forward_all(self) -> int:
         """Deliver until nothing is ready; return how many entries ended."""
+        self._tell_of_withdrawn()
         ended = 0
         while (entry := self._next()) is not None:
             ended += self._deliver(entry)
         return ended
 
     def close(self) -> None:
-        """Close the lines to all destinations."""
-        for _, destination in self._open_destinations.values():
-            destination.close()
-        self._open_destinations.clear()
+        """Hold nothing up any more."""
+        self._uplink.close()
+        self._claims.close()
 
     # -- choosing -------------------------------------------------------------------------------
 
     def _next(self) -> Deliverable | None:
-        me = self._holdings.facts.node_id
-        if Role.FORWARD not in self._holdings.facts.ask(lambda ledger: ledger.membership.roles(me)):
+        if not self._may_forward():
             return None
         now = self._clock.carried_ms()
-        paused = frozenset(name for name, pause in self._pauses.items() if pause.until_ms > now)
-        return choose(self._deliverable(now, me), now=now, paused=paused)
+        return choose(self._deliverable(now), now=now, paused=self._lines.resting())
 
-    def _deliverable(self, now: int, me: NodeId) -> Iterator[Deliverable]:
+    def _may_forward(self) -> bool:
+        me = self._holdings.facts.node_id
+        return Role.FORWARD in self._holdings.facts.ask(lambda ledger: ledger.membership.roles(me))
+
+    def _deliverable(self, now: int) -> Iterator[Deliverable]:
+        routine = self._uplink.routine_may_go()
         for held in self._queue.all():
             if not held.complete or held.ended_ms is not None or held.erasing:
                 continue
             view = self._holdings.view(held.entry)
-            if not is_on_its_way(view) or view.waits_for_person:
+            if not is_on_its_way(view) or view.waits_for_person or not (routine or view.urgent):
                 continue
             yield Deliverable(
                 entry=held.entry,
@@ -138,16 +127,9 @@ class Forwarder:
                 urgent=view.urgent,
                 waiting_since=held.seen_ms,
                 try_at=0 if self._is_told_anew(view) else held.try_at_ms,
-                claimed_by_other=self._claimed_by_other(view, now, me),
+                claimed_by_other=self._claims.of_another(view, now),
+                turns=self._turns.get(held.entry, 0),
             )
-
-    def _claimed_by_other(self, view: EntryView, now: int, me: NodeId) -> bool:
-        """Say whether another forwarder said, not long ago as seen here, that it is delivering this."""
-        fresh = False
-        for author, fact in view.claims.items():
-            seen = self._claims_seen.setdefault(fact.id, now)
-            fresh = fresh or (author != me and now - seen < _CLAIM_LEASE_MS)
-        return fresh
 
     def _is_told_anew(self, view: EntryView) -> bool:
         """Say whether a person decided something that no attempt of this run of the node knew of."""
@@ -171,18 +153,29 @@ class Forwarder:
         view = self._holdings.view(chosen.entry)
         if held is None:
             return False
+        asked_again = self._is_told_anew(view)
         self._acted_on |= {fact.id for fact in view.decisions}
         try:
             study = self._open(held, view, chosen.destination)
             if study is None:
                 return False
-            self._say_claim(study, active=True)
-            verdict = self._send_and_prove(study)
-        except (DestinationUnreachable, DestinationBusy, DestinationLocked) as error:
-            self._pause(chosen, error)
+            if not self._claims.take(held.entry, len(study.outgoing)):
+                return False
+            if asked_again:
+                self._forcing.forget(study)
+            found = self._send_and_prove(study, chosen)
+        except _StandsBack:
+            self._turns[chosen.entry] = self._turns.get(chosen.entry, 0) + 1
+            self._claims.end(held.entry)
+            return False
+        except TROUBLES as error:
+            setback = self._lines.rest(chosen.destination, error)
+            self._queue.set_setback(
+                held.entry, failures=held.failures, setback=setback.value, try_at_ms=held.try_at_ms
+            )
             return False
         except (CannotOpen, BadManifest, CodecUnknown) as error:
-            self._trouble(held, error.code, 0)
+            self._ends.trouble(held, error.code, 0)
             return False
         except Locked:
             self._rest(held, Setback.CREDENTIALS)
@@ -194,10 +187,10 @@ class Forwarder:
         except Exception:
             self._rest(held, Setback.STUDY)  # nobody foresaw it; the others must have their turn
             raise
-        self._pauses.pop(chosen.destination, None)
-        return self._conclude(study, verdict)
+        self._lines.went_well(chosen.destination)
+        return self._conclude(study, found)
 
-    def _open(self, held: QueueEntry, view: EntryView, name: str) -> _Study | None:
+    def _open(self, held: QueueEntry, view: EntryView, name: str) -> Study | None:
         secret = self._keystore.seal_secret
         if secret is None:
             self._rest(held, Setback.STUDY)
@@ -207,7 +200,7 @@ class Forwarder:
         name = name or str(opened.index.confirmed.get("destination") or "")
         body = self._holdings.facts.ask(lambda ledger: ledger.destinations().get(name))
         if body is None and self._holdings.facts.ask(lambda ledger: bool(ledger.destinations())):
-            self._trouble(held, "destination-unknown", 0)  # a person chose one that nobody has told us of
+            self._ends.trouble(held, "destination-unknown", 0)  # a person chose one that nobody told us of
             return None
         if body is None:
             soon = self._clock.carried_ms() + _NO_DESTINATION_RETRY_MS
@@ -216,90 +209,91 @@ class Forwarder:
             log.warning("no such destination for entry=%s", short(held.entry))
             return None
         uid = opened.index.study_uid
-        return _Study(
+        return Study(
             held=held,
             view=view,
-            destination=self._destination(name, body, secret),
+            destination=self._lines.open(name, body, secret),
             name=name,
-            place=f"{name} {body.url}",
-            demanded=Evidence(body.evidence),
+            body=body,
             opened=opened,
             outgoing=tuple(outgoing_of(uid, opened, instance) for instance in opened.index.instances),
         )
 
-    def _destination(self, name: str, body: DestinationBody, secret: bytes) -> Destination:
-        """Return the line to a destination, kept open: it remembers what the PACS can take at once."""
-        known = self._open_destinations.get(name)
-        if known is not None and known[0] == body:
-            return known[1]
-        if known is not None:
-            known[1].close()
-        made = self._make_destination(body, secret)
-        self._open_destinations[name] = (body, made)
-        return made
-
-    def _send_and_prove(self, study: _Study) -> Verdict:
+    def _send_and_prove(self, study: Study, chosen: Deliverable) -> _Found:
         """Send what is not proven yet, chunk by chunk, and prove each chunk before the next."""
-        proofs = self._noted(study)
-        outcomes: dict[str, Outcome] = {}
-        position = {one.uid: number for number, one in enumerate(study.outgoing)}
-        open_ = [one for one in study.outgoing if one.uid not in proofs]
-        for chunk in in_chunks(open_):
-            results = {result.uid: result for result in study.destination.store(chunk)}
-            shown = study.destination.prove(chunk[0].study_uid, chunk, study.demanded)
-            outcomes |= {uid: result.outcome for uid, result in results.items()}
-            proofs |= shown
-            self._queue.note_proofs(
-                study.held.entry,
-                [
-                    proof_of(position[one.uid], study.place, results.get(one.uid), shown.get(one.uid))
-                    for one in chunk
-                ],
-            )
-            self._say_claim(study, active=True, proven=sum(p.level is not None for p in proofs.values()))
-        return judge(
-            study.expected,
-            proofs,
-            demanded=study.demanded,
-            left_out=self._left_out(study, proofs, outcomes),
-            outcomes=outcomes,
+        started = self._clock.carried_ms()
+        found = _Found(noted(study, self._queue.proofs(study.held.entry)))
+        open_ = [one for one in study.outgoing if one.uid not in found.proofs]
+        for number, chunk in enumerate(in_chunks(open_, self._uplink.chunk_bytes())):
+            if number:
+                self._go_on(chosen, started)
+            self._deliver_chunk(study, chunk, found)
+            self._claims.renew(study.held.entry, proven=_levels(found.proofs))
+        return found
+
+    def _deliver_chunk(self, study: Study, chunk: Sequence[Outgoing], found: _Found) -> None:
+        entry, position = study.held.entry, study.positions
+        self._queue.note_sending(entry, study.place, [position[one.uid] for one in chunk])
+
+        def store(instances: Sequence[Outgoing]) -> list[Result]:
+            with self._uplink.sending():
+                return study.destination.store(
+                    [self._uplink.metered(one, lambda: self._claims.beat(entry)) for one in instances]
+                )
+
+        results, sent = self._forcing.store(study, chunk, store)
+        shown = study.destination.prove(chunk[0].study_uid, list(sent.values()), study.demanded)
+        proofs = self._forcing.proofs_of_originals(study, chunk, sent, shown)
+        found.results |= results
+        found.proofs |= proofs
+        self._queue.note_proofs(
+            entry,
+            [
+                proof_of(
+                    position[one.uid],
+                    study.place,
+                    results.get(one.uid),
+                    proofs.get(one.uid),
+                    study.changes.get(one.uid),
+                )
+                for one in chunk
+            ],
         )
+        self._lines.keep_learnt(study.name, study.body, **self._forcing.learnt(study, chunk, results, proofs))
 
-    def _noted(self, study: _Study) -> dict[str, InstanceProof]:
-        """Return the proofs of earlier runs that reach the level that is demanded now."""
-        noted = {}
-        for position, proof in self._queue.proofs(study.held.entry).items():
-            level = None if proof.evidence is None else Evidence(proof.evidence)
-            if level is not None and level >= study.demanded and proof.place == study.place:
-                one = study.outgoing[position]
-                noted[one.uid] = InstanceProof(one.sha256, level)
-        return noted
-
-    def _left_out(
-        self, study: _Study, proofs: Mapping[str, InstanceProof], outcomes: Mapping[str, Outcome]
-    ) -> frozenset[str]:
-        """Return the refused or conflicting instances, if a person decided to go on without so many."""
-        bad = {uid for uid, outcome in outcomes.items() if outcome in _REFUSALS}
-        bad -= {uid for uid, one in proofs.items() if one.level is not None and one.level >= study.demanded}
-        bad |= {uid for uid, one in proofs.items() if one.conflict}
-        seen = _answered(study.view, _EXCUSING)
-        return frozenset(bad) if len(bad) <= max((one.instances for one in seen), default=0) else frozenset()
+    def _go_on(self, chosen: Deliverable, started_ms: int) -> None:
+        """Look up between two chunks: is there anything that goes first, or has this entry ended?"""
+        now = self._clock.carried_ms()
+        view = self._holdings.view(chosen.entry)
+        if view.tombstone is not None or self._claims.of_another(view, now):
+            raise _StandsBack
+        others, resting = list(self._deliverable(now)), self._lines.resting()
+        lasted = now - started_ms
+        if stands_back(chosen, others, lasted_ms=lasted, now=now, paused=resting):
+            raise _StandsBack
 
     # -- concluding -----------------------------------------------------------------------------
 
-    def _conclude(self, study: _Study, verdict: Verdict) -> bool:
+    def _conclude(self, study: Study, found: _Found) -> bool:
+        view = self._holdings.view(study.held.entry)
+        left_out = _left_out(study, view, found)
+        verdict = judge(
+            study.expected,
+            found.proofs,
+            demanded=study.demanded,
+            left_out=left_out,
+            outcomes=found.outcomes,
+        )
+        self._turns.pop(study.held.entry, None)
         if verdict.ending is not None:
-            self._end(study, verdict)
+            self._ends.delivered(study, verdict, found.codes)
             return True
         refused = len(verdict.conflicts) + len(verdict.rejected)
         if verdict.left_out and not (verdict.proven or verdict.missing or refused):
-            self._withdraw(study)  # a person left out every image: nothing was delivered
+            self._ends.left_out_altogether(study)  # nothing was delivered
             return True
-        if refused and not verdict.missing:
-            self._trouble(study.held, "conflict" if verdict.conflicts else "rejected", refused)
-        else:
-            self._rest(study.held, Setback.STUDY)
-        self._say_claim(study, active=False, proven=len(verdict.proven))
+        self._not_yet(study, found, verdict, refused)
+        self._claims.end(study.held.entry)
         log.info(
             "not delivered yet entry=%s proven=%d total=%d refused=%d",
             short(study.held.entry),
@@ -309,66 +303,23 @@ class Forwarder:
         )
         return False
 
-    def _withdraw(self, study: _Study) -> None:
-        """End an entry of which a person left out everything; the study fact goes into the tombstone."""
-        said, body = study.view.study, study.view.announced
-        assert said is not None and body is not None
-        tombstone = Tombstone(
-            outcome=Ending.WITHDRAWN.value,
-            destination=study.name,
-            evidence="",
-            instances=len(study.outgoing),
-            proven=0,
-            receipt=None,
-            size=body.size,
-            origin=body.origin,
-            study=said.raw,
-        )
-        self._holdings.facts.issue(tombstone, study.held.entry)
-        log.warning("withdrawn, every image was left out entry=%s", short(study.held.entry))
-
-    def _end(self, study: _Study, verdict: Verdict) -> None:
-        """Write the tombstone and its receipt in one commit."""
-        entry, ending = study.held.entry, verdict.ending
-        assert ending is not None
-        proof = receipt(entry, study.name, verdict)
-        origin = study.view.origin
-        assert origin is not None
-        weakest = min((level for _, level in verdict.proven), key=lambda level: level.rank)
-        with self._holdings.facts.writing() as writing:
-            self._queue.keep_receipt(writing.session, entry, proof)
-            writing.issue(
-                Tombstone(
-                    outcome=ending.value,
-                    destination=study.name,
-                    evidence=weakest.value,
-                    instances=len(study.outgoing),
-                    proven=len(verdict.proven),
-                    receipt=receipt_digest(proof),
-                    size=study.view.announced.size if study.view.announced else 0,
-                    origin=origin,
-                ),
-                entry,
-            )
-        log.info(
-            "delivered and proven entry=%s instances=%d evidence=%s",
-            short(entry),
-            len(verdict.proven),
-            weakest.value,
-        )
-
-    def _trouble(self, held: QueueEntry, code: str, instances: int) -> None:
-        """Say, once, that a person must look; the entry is tried again every hour all the same."""
-        view = self._holdings.view(held.entry)
-        mine = [f.body for f in view.troubles if f.header.author == self._holdings.facts.node_id]
-        same = any(isinstance(b, Trouble) and (b.code, b.instances) == (code, instances) for b in mine)
-        if not same or _answered(view):
-            now = self._clock.now_ms()
-            self._holdings.facts.issue(Trouble(code=code, instances=instances, since=now), held.entry)
-        try_at = self._clock.carried_ms() + _TROUBLE_RETRY_MS
-        self._queue.set_setback(
-            held.entry, failures=held.failures + 1, setback=Setback.STUDY.value, try_at_ms=try_at
-        )
+    def _not_yet(self, study: Study, found: _Found, verdict: Verdict, refused: int) -> None:
+        """Say why it is not delivered: a matter for a person, of a full PACS, or of time."""
+        levels = [one.level for one in found.proofs.values() if one.level is not None]
+        if refused and not verdict.missing:
+            self._ends.trouble(study.held, "conflict" if verdict.conflicts else "rejected", refused)
+        elif verdict.missing and all(means_full(found.codes.get(i.uid, "")) for i in verdict.missing):
+            self._lines.rest_full(study.name)
+            self._rest(study.held, Setback.BUSY)
+        elif (
+            verdict.missing
+            and study.demanded > study.destination.strongest
+            and len(levels) == len(study.outgoing)
+            and all(level >= study.destination.strongest for level in levels)
+        ):
+            self._ends.trouble(study.held, "evidence-not-offered", len(verdict.missing))
+        else:
+            self._rest(study.held, Setback.STUDY)
 
     def _rest(self, held: QueueEntry, setback: Setback) -> None:
         """Let this entry wait its turn again; others go on."""
@@ -380,51 +331,60 @@ class Forwarder:
             try_at_ms=self._clock.carried_ms() + delay,
         )
 
-    def _pause(
-        self, chosen: Deliverable, error: DestinationUnreachable | DestinationBusy | DestinationLocked
-    ) -> None:
-        """Let the destination rest; the entry's own count does not rise for what is not its fault."""
-        before = self._pauses.get(chosen.destination)
-        failures = 1 if before is None else before.failures + 1
-        if isinstance(error, DestinationLocked):
-            setback, delay = Setback.CREDENTIALS, _LOCKED_PAUSE_MS
-        elif isinstance(error, DestinationBusy):
-            asked = int((error.retry_after_s or 0) * 1000)
-            setback = Setback.BUSY
-            delay = delay_after(failures, jitter=random.random(), retry_after_ms=asked)
+    # -- withdrawn meanwhile --------------------------------------------------------------------
+
+    def _tell_of_withdrawn(self) -> None:
+        """Say of each entry that was withdrawn, and of which this node sent a part, how much had arrived."""
+        if not self._may_forward():
+            return
+        for held in self._queue.all():
+            view = self._holdings.view(held.entry)
+            if held.ended_ms is None or held.erasing or view.state is not EntryState.WITHDRAWN:
+                continue
+            proofs = self._queue.proofs(held.entry)
+            if proofs and held.try_at_ms <= self._clock.carried_ms():
+                self._tell_how_much(held, view, proofs)
+
+    def _tell_how_much(self, held: QueueEntry, view: EntryView, proofs: Mapping[int, Proof]) -> None:
+        """Ask the PACS what it has of a withdrawn entry; what cannot be asked now is asked again later."""
+        place = next(iter(proofs.values())).place
+        try:
+            study = self._open(held, view, place.partition(" ")[0])
+            if study is None:
+                return
+            sent = [study.outgoing[n] for n, proof in proofs.items() if proof.place == study.place]
+            shown = study.destination.prove(study.opened.index.study_uid, sent, Evidence.LISTED)
+        except (*TROUBLES, Locked, StoreDamaged, CannotOpen, BadManifest) as error:
+            log.info("cannot tell how much of a withdrawn entry arrived code=%s", error.code)
+            self._rest(held, Setback.NO_NETWORK)
+            return
+        there = dict(noted(study, proofs))
+        for uid, proof in shown.items():
+            there.setdefault(uid, proof)
+        original = {
+            one.uid: InstanceProof(one.sha256, there[one.uid].level) for one in sent if one.uid in there
+        }
+        whole = judge(study.expected, noted(study, proofs), demanded=study.demanded)
+        verdict = whole if whole.may_end else judge(study.expected, original, demanded=Evidence.ANSWERED)
+        if verdict.proven:
+            self._ends.partly(study, verdict)
         else:
-            setback, delay = Setback.NO_NETWORK, delay_after(failures, jitter=random.random())
-        until = self._clock.carried_ms() + delay
-        self._pauses[chosen.destination] = _Pause(failures, until, setback)
-        held = self._queue.get(chosen.entry)
-        if held is not None:
-            self._queue.set_setback(
-                chosen.entry, failures=held.failures, setback=setback.value, try_at_ms=held.try_at_ms
-            )
-        log.info("destination rests code=%s seconds=%d", error.code, delay // 1000)
-
-    def _say_claim(self, study: _Study, *, active: bool, proven: int = 0) -> None:
-        """Say that this node is delivering an entry, if that is news to others."""
-        me = self._holdings.facts.node_id
-        said = self._holdings.view(study.held.entry).claims.get(me)
-        body = Claim(active=active, proven=proven, total=len(study.outgoing))
-        if (said is None) == active or (said is not None and active and said.body != body):
-            self._holdings.facts.issue(body, study.held.entry)
+            self._queue.forget_proofs(held.entry)
 
 
-_REFUSALS = frozenset({Outcome.CONFLICT, Outcome.REJECTED})
+def _levels(proofs: Mapping[str, InstanceProof]) -> int:
+    return sum(proof.level is not None for proof in proofs.values())
 
 
-def _answered(view: EntryView, decisions: frozenset[str] | None = None) -> list[Trouble]:
-    """Return the troubles that stand and were answered by a person; clocks of two nodes are not compared."""
-    answers = {
-        answer
-        for fact in view.decisions
-        if isinstance(fact.body, Decision) and (decisions is None or fact.body.decision in decisions)
-        for answer in _list(fact.body.detail.get("answers"))
-    }
-    return [t.body for t in view.troubles if t.id in answers and isinstance(t.body, Trouble)]
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+def _left_out(study: Study, view: EntryView, found: _Found) -> frozenset[str]:
+    """Return the refused or conflicting instances that a person decided to go on without."""
+    bad: dict[int, Outcome] = {}
+    for position, one in enumerate(study.outgoing):
+        proof, outcome = found.proofs.get(one.uid), found.outcomes.get(one.uid)
+        if proof is not None and proof.level is not None and proof.level >= study.demanded:
+            continue
+        if proof is not None and proof.conflict:
+            bad[position] = Outcome.CONFLICT
+        elif outcome in _REFUSALS:
+            bad[position] = outcome
+    return frozenset(study.outgoing[n].uid for n in excused(view, bad))

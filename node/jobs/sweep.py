@@ -63,7 +63,15 @@ def _may_go(
         hold_ms=hold_ms,
         successor_known=_successor_known(holdings, held.entry, view),
         origin=_origin(holdings, held),
+        untold=_untold(holdings, held.entry),
     )
+
+
+def _untold(holdings: Holdings, entry: EntryId) -> bool:
+    """Say whether this node sent some of an entry, and must still say how much of that arrived."""
+    me = holdings.facts.node_id
+    may = Role.FORWARD in holdings.facts.ask(lambda ledger: ledger.membership.roles(me))
+    return may and bool(holdings.queue.proofs(entry))
 
 
 def _origin(holdings: Holdings, held: QueueEntry) -> NodeId | None:

@@ -70,6 +70,29 @@ def write_durably(path: Path, data: bytes, *, temporary_dir: Path | None = None)
         sync_dir(path.parent)
 
 
+def write_stream_durably(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write `pieces` to `path` as they come; on return it is durable. A file that is cut off does not stay.
+
+    Raises:
+        DiskFull: nothing was kept.
+        StoreDamaged: the device reports an error.
+    """
+    with disk_errors():
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o600)
+            try:
+                for piece in pieces:
+                    write_all(descriptor, piece)
+                sync_file(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            with suppress(OSError):
+                path.unlink()
+            raise
+        sync_dir(path.parent)
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data` at the descriptor's position; the system may take it in parts."""
     view = memoryview(data)

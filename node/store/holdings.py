@@ -11,19 +11,20 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from node.clock import Clock
 from node.errors import BlobMissing, StoreDamaged
 from node.store.blobs import BlobStore
 from node.store.factlog import FactLog, Writing
 from node.store.queue import Queue, QueueEntry
-from sync.bodies import Custody, Role, Study
+from sync.bodies import Custody, Recall, Role, Study
 from sync.entries import EntryView
 from sync.errors import BadManifest
-from sync.facts import Fact
+from sync.facts import Fact, parse
 from sync.ids import BlobId, EntryId, NodeId, short
 from sync.lifecycle import ENDED, EntryState
-from sync.manifest import entry_id, parse_manifest
+from sync.manifest import entry_id, parse_manifest, recalled
 from sync.membership import MEMBERSHIP_KINDS
 from sync.plan import Wanted, holders_that_count, is_told_of
 
@@ -120,7 +121,11 @@ class Holdings:
         elif ended and held.ended_ms is None:
             self.queue.set_ended(view.entry, at_ms=self._clock.carried_ms())
             log.info("entry ended entry=%s state=%s", short(view.entry), view.state)
-        elif not ended and held.ended_ms is not None and view.state is not EntryState.RECALLED:
+        elif view.state is EntryState.RECALLED:
+            if held.ended_ms is None:
+                self.queue.set_ended(view.entry, at_ms=self._clock.carried_ms())
+            self._announce_successor(view, held)
+        elif not ended and held.ended_ms is not None:
             self.queue.set_ended(view.entry, at_ms=None)
 
     def _announce_again(self, entry: EntryId) -> None:
@@ -131,6 +136,39 @@ class Holdings:
             self.facts.add_many([held.study])
             self.check_complete(entry)
             log.warning("entry revived entry=%s", short(entry))
+
+    def _announce_successor(self, view: EntryView, held: QueueEntry) -> None:
+        """Announce a recalled study anew, if it is whole here: the same blobs under another manifest.
+
+        Every holder makes the same entry, without a key; the origin's signed words go along.
+        """
+        recall = None if view.recall is None else view.recall.body
+        me = self.facts.node_id
+        may = self.facts.ask(lambda ledger: ledger.membership.structural(me))
+        if not isinstance(recall, Recall) or not held.complete or held.erasing or Role.CARRY not in may:
+            return
+        data = recalled(self.blobs.get(BlobId(view.entry)), recall.recall)
+        entry = EntryId(entry_id(data))
+        known = self.queue.get(entry)
+        ended = self.view(entry).tombstone is not None
+        if ended or (known is not None and (known.complete or known.ended_ms is not None)):
+            return
+        old = parse(held.study, mesh=self.facts.ledger.mesh, verified_before=True).body
+        assert isinstance(old, Study)
+        self.blobs.put_verified(BlobId(entry), data)
+        listed = [(BlobId(entry), len(data)), *parse_manifest(data).blobs]
+        study = replace(
+            old,
+            manifest=BlobId(entry),
+            size=sum(size for _, size in listed),
+            blobs=len(listed),
+            again=old.again or held.study,
+        )
+        with self.facts.writing() as writing:
+            self.keep_own(writing, entry, study, listed, origin=held.origin)
+            if not held.origin:
+                writing.issue(Custody(holds=True), entry)
+        log.warning("recalled, announced anew entry=%s successor=%s", short(view.entry), short(entry))
 
     def settle(self) -> None:
         """Make what this node says agree with what it has, whatever a crash, a backup or a clone left.
@@ -169,14 +207,22 @@ class Holdings:
     # -- taking in ------------------------------------------------------------------------------
 
     def keep_own(
-        self, writing: Writing, entry: EntryId, study: Study, blobs: Iterable[tuple[BlobId, int]]
+        self,
+        writing: Writing,
+        entry: EntryId,
+        study: Study,
+        blobs: Iterable[tuple[BlobId, int]],
+        *,
+        origin: bool = True,
     ) -> Fact:
         """Announce a study of this node's own, within the transaction that ends its submission.
 
-        Its blobs and its manifest, the first of `blobs`, are durable already.
+        Its blobs and its manifest, the first of `blobs`, are durable already. `origin` is False for a study
+        of another node that is announced anew.
         """
         fact = writing.issue(study, entry)
-        self.queue.add(writing.session, entry, study=fact.raw, seen_ms=self._clock.carried_ms(), origin=True)
+        now = self._clock.carried_ms()
+        self.queue.add(writing.session, entry, study=fact.raw, seen_ms=now, origin=origin)
         self.queue.add_blobs(writing.session, entry, blobs)
         self.queue.set_complete(writing.session, entry, complete=True)
         return fact

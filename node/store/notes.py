@@ -40,6 +40,17 @@ class Notes:
             for name, value in values.items():
                 session.merge(NoteRow(name=name, value=value.to_bytes(8)))
 
+    def value(self, name: str) -> bytes | None:
+        """Return what is remembered under a name."""
+        with self._database.read() as session:
+            row = session.get(NoteRow, name)
+            return None if row is None else row.value
+
+    def set_value(self, name: str, value: bytes) -> None:
+        """Remember something durably."""
+        with self._database.write() as session:
+            session.merge(NoteRow(name=name, value=value))
+
     def note_sealing(self, entry: EntryId) -> None:
         """Note durably that an entry's manifest is about to be written, and its announcement is not."""
         with self._database.write() as session:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, delete, func, select, update
 
 from node.store.database import Database
-from node.store.tables import EntryBlobRow, EntryRow, ProofRow, ReceiptRow
+from node.store.receipts import Receipts
+from node.store.tables import EntryBlobRow, EntryRow, ProofRow, RemarkRow
 from sync.ids import BlobId, EntryId
 
 
@@ -33,12 +34,21 @@ class QueueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What is known of one instance at a destination, by its position in the sealed index."""
+    """What is known of one instance at a destination, by its position in the sealed index.
+
+    Attributes:
+        outcome: as `sync.evidence.Outcome`, or "" while it is being sent.
+        code: why it was refused.
+        change: how it was changed, if the destination forced it; `sent` is the digest of these bytes.
+    """
 
     position: int
     place: str
     outcome: str
     evidence: str | None
+    code: str = ""
+    change: str = ""
+    sent: bytes | None = None
 
 
 class Queue:
@@ -46,6 +56,7 @@ class Queue:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.receipts = Receipts(database)
 
     # -- entries --------------------------------------------------------------------------------
 
@@ -105,6 +116,7 @@ class Queue:
         with self._database.write() as session:
             session.exec(delete(EntryBlobRow).where(col(EntryBlobRow.entry) == entry))
             session.exec(delete(ProofRow).where(col(ProofRow.entry) == entry))
+            session.exec(delete(RemarkRow).where(col(RemarkRow.entry) == entry))
             session.exec(
                 update(EntryRow).where(col(EntryRow.id) == entry).values(erased=True, complete=False)
             )
@@ -177,8 +189,18 @@ class Queue:
     def proofs(self, entry: EntryId) -> dict[int, Proof]:
         """Return what is known of an entry's instances at the destination, by place in the index."""
         with self._database.read() as session:
+            remarks = {
+                row.position: row for row in session.exec(select(RemarkRow).where(RemarkRow.entry == entry))
+            }
             rows = session.exec(select(ProofRow).where(ProofRow.entry == entry))
-            return {row.position: Proof(row.position, row.place, row.outcome, row.evidence) for row in rows}
+            return {row.position: _proof(row, remarks.get(row.position)) for row in rows}
+
+    def note_sending(self, entry: EntryId, place: str, positions: Iterable[int]) -> None:
+        """Note durably that instances are about to be sent, so that nobody says they never were."""
+        with self._database.write() as session:
+            for position in positions:
+                if session.get(ProofRow, (entry, position)) is None:
+                    session.add(ProofRow(entry=entry, position=position, place=place, outcome=""))
 
     def note_proofs(self, entry: EntryId, proofs: Iterable[Proof]) -> None:
         """Note proofs durably, so that after a cut nothing that is proven is sent again."""
@@ -193,16 +215,27 @@ class Queue:
                         evidence=proof.evidence,
                     )
                 )
+                session.merge(
+                    RemarkRow(
+                        entry=entry,
+                        position=proof.position,
+                        code=proof.code,
+                        change=proof.change,
+                        sent=proof.sent,
+                    )
+                )
 
-    def keep_receipt(self, session: Session, entry: EntryId, receipt: bytes) -> None:
-        """Keep, within a transaction, the per-instance receipt that a tombstone's digest is of."""
-        session.merge(ReceiptRow(entry=entry, receipt=receipt))
+    def forget_proofs(self, entry: EntryId) -> None:
+        """Forget what was sent of an entry: nothing of it is at the destination."""
+        with self._database.write() as session:
+            session.exec(delete(ProofRow).where(col(ProofRow.entry) == entry))
+            session.exec(delete(RemarkRow).where(col(RemarkRow.entry) == entry))
 
-    def receipt(self, entry: EntryId) -> bytes | None:
-        """Return the per-instance receipt of a delivery made by this node."""
-        with self._database.read() as session:
-            row = session.get(ReceiptRow, entry)
-            return None if row is None else row.receipt
+
+def _proof(row: ProofRow, remark: RemarkRow | None) -> Proof:
+    if remark is None:
+        return Proof(row.position, row.place, row.outcome, row.evidence)
+    return Proof(row.position, row.place, row.outcome, row.evidence, remark.code, remark.change, remark.sent)
 
 
 def _value(row: EntryRow) -> QueueEntry:

@@ -76,6 +76,38 @@ class ReceiptRow(Row, table=True):
     receipt: bytes
 
 
+class RemarkRow(Row, table=True):
+    """What else is known of an instance at a destination: why it was refused, how it was changed."""
+
+    __tablename__ = "remark"
+
+    entry: bytes = Field(primary_key=True)
+    position: int = Field(primary_key=True)
+    code: str = ""
+    change: str = ""  # what the destination forced, such as "explicit-vr"
+    sent: bytes | None = None  # SHA-256 of the bytes that were sent, if they are others
+
+
+class ReceiptNamesRow(Row, table=True):
+    """What belongs to a patient in a receipt: UIDs by digest, or who took a study back and why."""
+
+    __tablename__ = "receipt_names"
+
+    entry: bytes = Field(primary_key=True)
+    box: bytes  # sealed to this node's intake key
+
+
+class LookRow(Row, table=True):
+    """When this node looks again whether a PACS still has what it delivered. Times: its life clock."""
+
+    __tablename__ = "look"
+
+    entry: bytes = Field(primary_key=True)
+    due_ms: int | None  # None: done
+    missed: int = 0  # images that were not there at the last look
+    result: str = ""  # "there", "recalled", or "" while it is due
+
+
 class NoteRow(Row, table=True):
     """A small thing that this node remembers, by name."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support.lying_pacs import Answer, Hangup, LyingPacs, as_json, honest, lying_pacs, response
-from support.nodes import LocalNode
+from support.nodes import LocalNode, Refusal
 from support.slices import made_slice
 
 UIDS = [f"2.25.77.1.{number}" for number in range(1, 9)]
@@ -126,7 +126,9 @@ def test_one_refused_image_is_for_a_person_and_holds_up_no_other(node: LocalNode
     assert pacs.kept | KEPT == pacs.kept
 
 
-def test_a_person_may_leave_out_as_much_as_was_shown_and_no_more(node: LocalNode, pacs: LyingPacs) -> None:
+def test_a_person_may_leave_out_as_much_as_was_shown_and_no_more(
+    node: LocalNode, pacs: LyingPacs, tmp_path: Path
+) -> None:
     """The decision was about one image. Another PACS refuses three of them: that is asked anew."""
     pacs.posts = [refuses(UIDS[3])] * 9
     (entry,) = node.submit(FILES, destination="main")
@@ -135,17 +137,26 @@ def test_a_person_may_leave_out_as_much_as_was_shown_and_no_more(node: LocalNode
         second.posts = [refuses(*UIDS[:3])] * 9
         node.add_pacs(second.url, "second")
         pacs.query_status = 503
-        decide(node, entry, "leave-out")
+        with pytest.raises(Refusal, match="folder-missing"):
+            decide(node, entry, "leave-out")
+        decide(node, entry, "leave-out", folder=str(tmp_path / "out"))
         decide(node, entry, "destination", destination="second")
         node.wait(lambda: node.troubles() == [(entry, "rejected", 3)], "to ask a person again")
         assert tombstones(node) == 0
 
-        decide(node, entry, "leave-out")
+        decide(node, entry, "leave-out", folder=str(tmp_path / "out"))
 
         evidence = wait_delivered(node, entry)
         assert evidence["outcome"] == "delivered-with-exceptions"
         assert (evidence["proven"], evidence["instances"]) == (5, 8)
         assert second.kept == {uid: KEPT[uid] for uid in UIDS[3:]}
+        written = {path.read_bytes() for path in (tmp_path / "out").rglob("*.dcm")}
+        assert written == {KEPT[uid] for uid in UIDS[:4]}
+        receipt = node.get(f"/api/v1/studies/{entry}/receipt")
+        assert {one["uid"] for one in receipt["left_out"]} == set(UIDS[:3])
+        assert {one["uid"]: one["level"] for one in receipt["instances"]} == dict.fromkeys(
+            UIDS[3:], "read-back"
+        )
 
 
 def test_a_retry_that_brings_nothing_waits_its_turn(node: LocalNode, pacs: LyingPacs) -> None:

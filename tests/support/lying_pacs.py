@@ -6,6 +6,7 @@ holds one behaviour for each store request to come (then it is honest), `given_b
 
 import contextlib
 import email.message
+import functools
 import json
 import socket
 import sys
@@ -291,6 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
 
+@functools.lru_cache(maxsize=2048)
 def _header(part10: bytes) -> pydicom.Dataset:
     return pydicom.dcmread(BytesIO(part10), stop_before_pixels=True)
 
