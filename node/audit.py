@@ -78,6 +78,7 @@ EVENTS: dict[str, Event] = {
     "delivered": Event(*_TRANSFERRED, "C"),
     "withdrawn": Event(*_DELETED, "D"),
     "recalled": Event(*_ALERT, "E", _RESTRICTED),
+    "receipt-read": Event(*_ACCESSED, "R"),
     "decided": Event(*_ALERT, "E", _RESTRICTED),
     "erased": Event(*_DELETED, "D"),
     "exported": Event(*_EXPORT, "C"),

@@ -47,6 +47,9 @@ ACTS: dict[tuple[str, str], str] = {
     ("DELETE", "/api/v1/admin/peers/{address}"): "peers-set",
     ("POST", "/api/v1/admin/meet"): "",  # changes nothing
     ("POST", "/api/v1/admin/decisions"): "decided",
+    ("POST", "/api/v1/studies/{entry_id}/withdraw"): "withdrawn",
+    ("POST", "/api/v1/studies/{entry_id}/recall"): "recalled",
+    ("GET", "/api/v1/studies/{entry_id}/receipt"): "receipt-read",
     ("POST", "/api/v1/admin/salvage"): "imported",
     ("POST", "/api/v1/admin/stick/export"): "exported",
     ("POST", "/api/v1/admin/stick/import"): "imported",
