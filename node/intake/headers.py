@@ -36,7 +36,9 @@ _FETCH_BYTES = 64 << 10
 _VALUE_LIMIT = 16 << 10
 _DEPTH_LIMIT = 10_000
 _RECORD_LIMIT = 100_000
-_INFLATE_LIMIT = 4 << 30
+_ELEMENT_LIMIT = 1_500_000  # twice what 5,000 frames with 150 elements each would have; a second's work
+_INFLATE_RATIO = 200
+_INFLATE_FLOOR = 256 << 20  # a black image packs by 1,000, and up to this size it harms no PACS
 _INFLATE_STEP = 1 << 20
 
 
@@ -87,7 +89,7 @@ def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -
         syntax: of a data set that has no file meta information.
 
     Raises:
-        BadHeader: `truncated`, `malformed` or `too-complex`.
+        BadHeader: `truncated`, `malformed`, `too-complex` or `inflates-too-much`.
     """
     cursor = _Cursor(source, start, little=True)
     meta = {} if syntax else _meta(cursor)
@@ -103,12 +105,14 @@ def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -
     # Containers that we are in: (is it a sequence, are its elements of implicit VR, where it ends if it says)
     stack: list[tuple[bool, bool, int | None]] = []
     seen_rows = seen_pixels = fragments = False
+    elements = 0
     while True:
         while stack and stack[-1][2] is not None and cursor.at >= stack[-1][2]:
             if cursor.at > stack[-1][2]:
                 raise BadHeader("malformed")
             stack.pop()
-        if len(stack) > _DEPTH_LIMIT:
+        elements += 1
+        if len(stack) > _DEPTH_LIMIT or elements > _ELEMENT_LIMIT:
             raise BadHeader("too-complex")
         begin = cursor.at
         if not cursor.has(8):
@@ -271,7 +275,7 @@ class _Inflated:
 
     def __init__(self, source: Source, start: int) -> None:
         self._source = source
-        self._from = start
+        self._start = self._from = start
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         self._data = b""
         self._base = 0
@@ -300,6 +304,7 @@ class _Inflated:
         data = self._data + more
         drop = min(len(data), max(0, at - self._base))
         self._data, self._base = data[drop:], self._base + drop
-        if self._base > _INFLATE_LIMIT:
-            raise BadHeader("too-complex")
+        packed_octets = self._from - self._start - len(self._inflate.unconsumed_tail)
+        if self._base + len(self._data) > max(_INFLATE_FLOOR, _INFLATE_RATIO * packed_octets):
+            raise BadHeader("inflates-too-much")
         return True

@@ -17,6 +17,7 @@ _PIECE = 64 << 10
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _CHUNK_CHECKED = 1 << 20
+_PARTS_LIMIT = 50_000  # 256 MiB in chunks of 8 KiB are 32,768
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def look_at_jpeg(source: Source, size: int) -> Picture:
         BadHeader: `picture-damaged`, `truncated` or `picture-too-large`.
     """
     at, picture = 2, None
-    while True:
+    for _ in range(_PARTS_LIMIT):
         head = _take(source, at, 4)
         if head[0] != 0xFF:
             raise BadHeader("picture-damaged")
@@ -57,6 +58,7 @@ def look_at_jpeg(source: Source, size: int) -> Picture:
         if marker == 0xDA and picture is not None:
             _find(source, at, size, b"\xff\xd9")
             return picture
+    raise BadHeader("picture-damaged")
 
 
 def look_at_png(source: Source, size: int) -> Picture:
@@ -70,7 +72,7 @@ def look_at_png(source: Source, size: int) -> Picture:
     if name != b"IHDR" or length != 13:
         raise BadHeader("picture-damaged")
     picture, at, seen_data = _measured(width, height), 8, False
-    while True:
+    for _ in range(_PARTS_LIMIT):
         length, name = struct.unpack_from(">I4s", _take(source, at, 8))
         if length > 1 << 31 or not name.isalpha():
             raise BadHeader("picture-damaged")
@@ -86,6 +88,7 @@ def look_at_png(source: Source, size: int) -> Picture:
             if not seen_data:
                 raise BadHeader("picture-damaged")
             return picture
+    raise BadHeader("picture-damaged")
 
 
 def look_at_pdf(source: Source, size: int) -> Picture:

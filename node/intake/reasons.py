@@ -45,6 +45,8 @@ REASONS: dict[str, str] = {
     "export it again from the device that made it.",
     "too-complex": "Reading this image took too long or too much memory. Its bytes are kept; "
     "ask a technician to look at it.",
+    "inflates-too-much": "This image unpacks to far more than is plausible, as harmful files do. Its bytes "
+    "are kept; ask a technician to look at it.",
     "picture-damaged": "This picture is damaged. Its bytes are kept; copy it again from its source.",
     "picture-too-large": "This picture has more than 134 million pixels, or more than 75 million and must be "
     "turned upright. Its bytes are kept; save it smaller and send that.",

@@ -363,14 +363,14 @@ class HandIn:
 
     Args:
         node: where.
-        files: what, by name.
+        files: what, by name; or one file.
         confirmation: `impression`, `priority`, `destination`.
     """
 
-    def __init__(self, node: _Node, files: Mapping[str, bytes], **confirmation: Any) -> None:
+    def __init__(self, node: _Node, files: Mapping[str, bytes] | bytes, **confirmation: Any) -> None:
         self.sent = 0
         self._node = node
-        self._data = packed(files)
+        self._data = files if isinstance(files, bytes) else packed(files)
         self._confirmation = confirmation
         self.client_id = str(uuid.uuid4())
 
