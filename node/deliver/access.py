@@ -40,6 +40,10 @@ class Access(Protocol):
         """After a 401 to these fields: say whether others may be let in."""
         ...
 
+    def close(self) -> None:
+        """Close what it opened."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TokenService:
@@ -57,7 +61,7 @@ class ClientCredentials:
     Args:
         service: where tokens come from.
         headers: other fields of each request.
-        client: asks for the tokens; closed by whoever made it.
+        client: asks for the tokens; closed with this.
         now_s: a clock that does not jump.
     """
 
@@ -94,6 +98,10 @@ class ClientCredentials:
             if refused.get("Authorization") == f"Bearer {self._token}":
                 self._token = ""
         return True
+
+    def close(self) -> None:
+        """Close the line to the token service."""
+        self._client.close()
 
     def _fetch(self) -> None:
         answer = self._ask()

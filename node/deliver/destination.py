@@ -75,6 +75,9 @@ class Auth:
         """After a 401: these are all there are."""
         return False
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 class Destination(Protocol):
     """A PACS to deliver to. All methods block, and raise

@@ -7,11 +7,10 @@ Made by `node.jobs` from a destination's fact and its opened secrets. Fulfils
 import logging
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from node.deliver.access import Access, http_client, session
 from node.deliver.destination import Auth, Outgoing, Result
-from node.deliver.reasons import explain
+from node.deliver.reading import counted, in_order, of_proof
 from node.deliver.stow import ONE_OF_SEVERAL, Limits, StowSender
 from node.deliver.verify import Verifier
 from sync.evidence import Evidence, InstanceProof, Outcome
@@ -42,11 +41,11 @@ class DicomWebDestination:
         coerced: frozenset[int] = frozenset(),
     ) -> None:
         base_url = url.rstrip("/")
-        access = access or Auth()
-        self._client = http_client(access, idle_s=idle_s, tls=tls)
+        self._access = access or Auth()
+        self._client = http_client(self._access, idle_s=idle_s, tls=tls)
         self._sender = StowSender(self._client, base_url, limits)
         self._verifier = Verifier(
-            self._client, base_url, access, session=session(tls), idle_s=idle_s, coerced=coerced
+            self._client, base_url, self._access, session=session(tls), idle_s=idle_s, coerced=coerced
         )
 
     @property
@@ -58,6 +57,7 @@ class DicomWebDestination:
         """Close the connections."""
         self._client.close()
         self._verifier.close()
+        self._access.close()
 
     def learnt(self) -> dict[str, int]:
         """Return how much one request may carry, as was found out."""
@@ -89,11 +89,9 @@ class DicomWebDestination:
             there = self.present(study_uid)
             again = self._sender.send([i for i in unclear if i.uid not in there], alone=True)
             results |= {r.uid: r for r in again}
-        counts = {outcome: sum(r.outcome is outcome for r in results.values()) for outcome in Outcome}
-        for outcome, count in counts.items():
-            if count:
-                log.info("instances sent outcome=%s instances=%d", outcome, count)
-        return [results[i.uid] for i in instances]
+        for outcome, count in counted(results):
+            log.info("instances sent outcome=%s instances=%d", outcome, count)
+        return in_order(instances, results)
 
     def prove(
         self, study_uid: str, instances: Sequence[Outgoing], demanded: Evidence
@@ -105,19 +103,9 @@ class DicomWebDestination:
         if not instances:
             return {}
         proofs = self._verifier.prove(study_uid, instances, Evidence.READ_BACK)
-        return {i.uid: _of_proof(i.uid, proofs.get(i.uid)) for i in instances}
+        return {i.uid: of_proof(i.uid, proofs.get(i.uid)) for i in instances}
 
 
 def _is_one_of_several(result: Result) -> bool:
     open_ended = result.outcome in (Outcome.UNKNOWN, Outcome.RETRY)
     return open_ended and (result.code == ONE_OF_SEVERAL or result.code.startswith("http-"))
-
-
-def _of_proof(uid: str, proof: InstanceProof | None) -> Result:
-    if proof is not None and proof.conflict:
-        result = Result(uid, Outcome.CONFLICT, "other-content")
-    elif proof is not None and proof.level is Evidence.READ_BACK:
-        result = Result(uid, Outcome.ALREADY_THERE_SAME)
-    else:
-        result = Result(uid, Outcome.UNKNOWN, "not-readable")
-    return replace(result, detail=explain(result.code))

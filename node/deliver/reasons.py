@@ -49,6 +49,7 @@ _SENTENCES = {
     "contradiction": "The PACS named this image both as stored and as refused; it is asked again.",
     "not-dicomweb": "What answered was not a PACS, maybe a login page of the network.",
     "other-content": "The PACS has another image under the same identifier.",
+    "no-file-header": "The image has no file header (PS3.10), which this way of sending needs.",
     "not-readable": "The PACS lists this image but does not give it back.",
 }  # fmt: skip
 _BY_CLASS = {

@@ -153,7 +153,7 @@ class StowSender:
             if len(batch) > 1:
                 return self.send(batch)
         elif not names_somebody:
-            _raise_for_all(status, headers)
+            raise_for_all(status, headers.get("Retry-After"))
         else:
             self.size.went_well()
         return [_of_instance(i, status, answer, alone=len(batch) == 1) for i in batch]
@@ -229,14 +229,20 @@ def _whole(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _raise_for_all(status: int, headers: httpx.Headers) -> None:
-    """Raise where an answer that names nobody is about the destination, not about these instances."""
+def raise_for_all(status: int, retry_after: str | None, *, missing: bool = False) -> None:
+    """Raise where an answer that names nobody is about the destination, not about these instances.
+
+    Args:
+        status: of the answer.
+        retry_after: its Retry-After.
+        missing: a 404 only says that what was asked for is not there.
+    """
     if status in _AUTH:
         raise DestinationLocked(f"the destination answers {status}")
     if status in _LATER:
-        raise DestinationBusy(retry_after_s(headers.get("Retry-After")))
-    if status in _WRONG_ADDRESS or 300 <= status < 400:
-        raise DestinationUnreachable(f"no DICOMweb service answers at this address ({status})")
+        raise DestinationBusy(retry_after_s(retry_after))
+    if (status in _WRONG_ADDRESS and not (missing and status == 404)) or 300 <= status < 400:
+        raise DestinationUnreachable(f"no PACS answers at this address ({status})")
 
 
 def retry_after_s(value: str | None) -> float | None:

@@ -47,6 +47,7 @@ HOME: dict[str, set[str]] = {
     "pydantic_settings": {"node.config"},
     "pydicom": {"node.intake.", "node.deliver.", "node.sandbox_pacs", "node.wrap."},
     "pypdfium2": {"node.wrap.capture"},
+    "pynetdicom": {"node.deliver.association", "node.deliver.dimse"},
     "requests": {"node.deliver.access", "node.deliver.verify"},
     "rich": {"node.cli.", "node.demo."},
     "segno": {"node.cli."},

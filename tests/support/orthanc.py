@@ -27,6 +27,7 @@ class RunningOrthanc:
     """Where a started Orthanc answers; `process` and `folder` let a test kill it and look at its disk."""
 
     url: str
+    dimse: int  # the port of its DICOM server, if `DicomServerEnabled` was asked for
     process: "subprocess.Popen[bytes]"
     folder: Path
 
@@ -77,7 +78,7 @@ def running_orthanc(folder: Path, options: Mapping[str, Any] | None = None) -> I
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_until_up(url, process, folder)
-        yield RunningOrthanc(url, process, folder)
+        yield RunningOrthanc(url, dimse, process, folder)
     finally:
         process.terminate()
         try:
