@@ -32,6 +32,7 @@ PWA = ROOT / "pwa"
 RUN_LOCK = ROOT / "requirements.lock"
 TEST_LOCK = ROOT / "requirements-test.lock"
 NODE_LOCK = ROOT / "requirements-node.lock"
+_TYPES = ("openapi.json", "src/api/openapi.ts")  # made in pwa/ from the node's contract
 
 _WINDOWS = os.name == "nt"
 _OLDEST_PYTHON = (3, 11)
@@ -225,8 +226,11 @@ def _requirements(locked: Path) -> list[tuple[str, str]]:
 def build_app() -> None:
     """Build pwa/dist unless it is there and made from these very sources."""
     sources = _digest(_app_sources())
+    contract = _digest([*sorted((ROOT / "node").rglob("*.py")), PWA / "package.json"])
     made = [PWA / "dist" / "index.html", PWA / "node_modules"]
-    if _stamped("app") == sources and all(path.exists() for path in made):
+    built = _stamped("app") == sources and all(path.exists() for path in made)
+    typed = _stamped("types") == contract and all((PWA / name).exists() for name in _TYPES)
+    if built and typed:
         return
     npm, folder = find_npm()
     advice = (
@@ -241,8 +245,28 @@ def build_app() -> None:
             # written where the registry lacked it. This takes what is locked, and its exact versions else.
             _quietly(install, advice, PWA, folder)
         _stamp("packages", packages)
-    _quietly([*npm, "run", "build"], advice, PWA, folder)
-    _stamp("app", sources)
+    if not typed:
+        _write_types(npm, folder)
+        _stamp("types", contract)
+    if not built:
+        _quietly([*npm, "run", "build"], advice, PWA, folder)
+        _stamp("app", sources)
+
+
+def _write_types(npm: list[str], folder: Path | None) -> None:
+    """Make the app's types of the API from the node's own contract. They are checked, not shipped."""
+    told = subprocess.run(
+        [str(_python()), str(PWA / "scripts" / "openapi.py")],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    if told.returncode != 0:
+        shown = "\n".join(told.stderr.strip().splitlines()[-_SHOWN_LINES:])
+        raise CannotGoOn(f"{shown}\n\nThe node could not tell its API (pwa/scripts/openapi.py).")
+    (PWA / _TYPES[0]).write_text(told.stdout, encoding="utf-8")
+    _quietly([*npm, "run", "types"], "The types of the API could not be made.", PWA, folder)
 
 
 def find_npm() -> tuple[list[str], Path | None]:
@@ -279,7 +303,7 @@ def _app_sources() -> list[Path]:
         for top in PWA.iterdir()
         if top.name not in made
         for path in (top.rglob("*") if top.is_dir() else [top])
-        if path.is_file()
+        if path.is_file() and path.relative_to(PWA).as_posix() not in _TYPES
     )
 
 

@@ -7,7 +7,11 @@ import { VitePWA } from 'vite-plugin-pwa';
 const NODE = process.env.CLINICMESH_NODE ?? 'http://127.0.0.1:8480';
 const PROXY = Object.fromEntries(['/api', '/oauth', '/healthz'].map((path) => [path, { target: NODE }]));
 
+/** What other apps may hand over. Names and types lie, so what it is is looked at here. */
+const SHARED = ['image/jpeg', 'image/png', 'application/pdf', 'application/zip', 'application/dicom', '.dcm'];
+
 export default defineConfig({
+  define: { __APP_VERSION__: JSON.stringify(process.env.npm_package_version ?? 'unknown') },
   plugins: [
     react(),
     tailwindcss(),
@@ -27,6 +31,12 @@ export default defineConfig({
         start_url: '/',
         scope: '/',
         display: 'standalone',
+        share_target: {
+          action: '/share',
+          method: 'POST',
+          enctype: 'multipart/form-data',
+          params: { files: [{ name: 'files', accept: SHARED }] },
+        },
         background_color: '#f4f7f6',
         theme_color: '#0f5f5c',
         icons: [

@@ -5,8 +5,10 @@ import { createRoot } from 'react-dom/client';
 import { App } from './App';
 import { enrolCodeOf } from './domain/codes';
 import { scriptUrl } from './engine/trusted';
+import { bestLocale, languageOf } from './i18n';
+import { offerInstall } from './state/installing';
 import { startRunner } from './state/runner';
-import { followAddress, open, useApp } from './state/store';
+import { followAddress, isBusy, LOCALE_KEY, open, useApp } from './state/store';
 import './index.css';
 
 // A code in the address leaves it at once: addresses are kept, shared and synchronised.
@@ -27,22 +29,52 @@ async function registerServiceWorker(): Promise<void> {
   });
   let had = navigator.serviceWorker.controller !== null;
   navigator.serviceWorker.addEventListener('controllerchange', () => {
-    if (had) location.reload();
+    if (had) whenIdle(() => location.reload());
     had = true;
   });
 }
 
+/** Never in the middle of a choice or an upload, also when it was another page that asked for it. */
+function whenIdle(action: () => void): void {
+  if (!isBusy(useApp.getState())) {
+    action();
+    return;
+  }
+  const end = useApp.subscribe((state) => {
+    if (isBusy(state)) return;
+    end();
+    action();
+  });
+}
+
+// A part of the app that is loaded later may be gone when a new version has come.
+window.addEventListener('vite:preloadError', (event) => {
+  if (isBusy(useApp.getState()) || !navigator.onLine) return;
+  event.preventDefault();
+  location.reload();
+});
 followAddress();
 window.addEventListener('hashchange', followAddress);
 // Closing while files are copied would lose the choice; nothing else here minds being closed.
 window.addEventListener('beforeunload', (event) => {
   if (useApp.getState().saving !== null) event.preventDefault();
 });
-createRoot(document.getElementById('root') as HTMLElement).render(
-  <StrictMode>
-    <App scanned={scanned} />
-  </StrictMode>,
-);
+offerInstall();
+
+async function show(): Promise<void> {
+  const locale = bestLocale([localStorage.getItem(LOCALE_KEY) ?? '', ...navigator.languages]);
+  if (locale !== 'en') {
+    const language = await languageOf(locale, navigator.languages).catch(() => null);
+    if (language !== null) useApp.setState({ language });
+  }
+  createRoot(document.getElementById('root') as HTMLElement).render(
+    <StrictMode>
+      <App scanned={scanned} />
+    </StrictMode>,
+  );
+}
+
+void show();
 void registerServiceWorker().catch(() => {
   // Without it the app works, but only while the node is in reach.
 });

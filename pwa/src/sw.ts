@@ -4,6 +4,7 @@ import { cleanupOutdatedCaches, createHandlerBoundToURL, precacheAndRoute } from
 import { NavigationRoute, registerRoute } from 'workbox-routing';
 import { SYNC_TAG } from './engine/background';
 import { uploadAfterOthers } from './engine/uploader';
+import { shared } from './storage/shared';
 
 declare const self: ServiceWorkerGlobalScope & {
   readonly __WB_MANIFEST: { url: string; revision: string | null }[];
@@ -23,6 +24,19 @@ registerRoute(
     denylist: [/^\/(api|oauth)\//, /^\/(healthz|readyz|metrics|openapi\.json|docs|redoc)/],
   }),
 );
+
+// What another app shares (manifest, `share_target`) comes as a form, which no server may ever see.
+self.addEventListener('fetch', (event) => {
+  const { request } = event;
+  if (request.method !== 'POST' || new URL(request.url).pathname !== '/share') return;
+  event.respondWith(takeShared(request));
+});
+
+async function takeShared(request: Request): Promise<Response> {
+  const form = await request.formData();
+  await shared.put(form.getAll('files').filter((part): part is File => part instanceof File));
+  return Response.redirect('/#/shared', 303);
+}
 
 // A new version waits until a person asks for it: never in the middle of a form.
 self.addEventListener('message', (event) => {

@@ -161,7 +161,7 @@ def test_a_reload_in_the_middle_goes_on_where_it_was(clinic: Clinic, enrolled: P
     enrolled.locator("[data-pick=folder]").set_input_files(folder)
     enrolled.get_by_label("This is the right patient").check()
     enrolled.get_by_role("button", name="Confirm").click()
-    expect(enrolled.get_by_text("On its way to the clinic computer")).to_be_visible()
+    expect(enrolled.get_by_text("On its way to the clinic computer…", exact=True)).to_be_visible()
 
     enrolled.reload()
 

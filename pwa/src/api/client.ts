@@ -1,20 +1,32 @@
 /** The people's API as functions. Works in a page and in a service worker. */
 
 import { assertion, type Device, publicJwk } from './device';
-import { accepted, ask, json, LockedOut, readHealth } from './http';
+import { accepted, ask, json, LockedOut, OtherMesh, readHealth } from './http';
 import type {
   AccessToken,
   Confirmation,
+  Decision,
+  Destination,
+  DeviceCode,
   DeviceEnrolled,
+  NodeStatus,
   Study,
   Submission,
   SubmissionCreated,
+  Troubled,
 } from './types';
 
 /** The token is renewed this long before its end, so that it does not end on the way. */
 const SPARE_S = 60;
 /** What the token endpoint answers to a device that it does not know (RFC 6749 §5.2), or knows no more. */
 const NOT_KNOWN = new Set([400, 401, 403]);
+
+/** What each role may ask for (docs/architecture.md §3). */
+const SCOPES: Readonly<Record<string, string>> = {
+  lead: 'upload status enrol',
+  admin: 'upload status enrol admin',
+};
+const CLINICIAN = 'upload status';
 
 export interface Client {
   /** Ask with the device's token; a token that the node no longer takes is renewed once. */
@@ -24,6 +36,11 @@ export interface Client {
   submission(id: string): Promise<Submission>;
   remove(id: string): Promise<void>;
   study(entry: string): Promise<Study>;
+  status(): Promise<NodeStatus>;
+  troubles(): Promise<readonly Troubled[]>;
+  destinations(): Promise<readonly Destination[]>;
+  decide(decision: Decision): Promise<void>;
+  newDeviceCode(): Promise<DeviceCode>;
 }
 
 let shared: { readonly deviceId: string; readonly client: Client } | null = null;
@@ -38,10 +55,12 @@ function newClient(device: Device): Client {
   let held: { readonly token: string; readonly until: number } | null = null;
 
   async function grant(): Promise<Response> {
+    const health = await readHealth();
+    if (device.mesh !== undefined && health.mesh !== device.mesh) throw new OtherMesh();
     const body = new URLSearchParams({
       grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer',
-      assertion: await assertion(device, await readHealth()),
-      scope: 'upload status',
+      assertion: await assertion(device, health),
+      scope: SCOPES[device.role] ?? CLINICIAN,
     });
     return ask('/oauth/token', { method: 'POST', body });
   }
@@ -77,6 +96,8 @@ function newClient(device: Device): Client {
       headers: { 'Content-Type': 'application/json' },
     });
 
+  const get = async <T>(path: string): Promise<T> => json(await accepted(await withToken(path)));
+
   return {
     ask: withToken,
     announce: async (clientId, kind) =>
@@ -84,17 +105,27 @@ function newClient(device: Device): Client {
     confirm: async (submission, body) => {
       await accepted(await post(`/api/v1/submissions/${submission}/confirm`, body));
     },
-    submission: async (id) => json(await accepted(await withToken(`/api/v1/submissions/${id}`))),
+    submission: (id) => get(`/api/v1/submissions/${id}`),
     remove: async (id) => {
       const response = await withToken(`/api/v1/submissions/${id}`, { method: 'DELETE' });
       if (response.status !== 404) await accepted(response);
     },
-    study: async (entry) => json(await accepted(await withToken(`/api/v1/studies/${entry}`))),
+    study: (entry) => get(`/api/v1/studies/${entry}`),
+    status: () => get('/api/v1/status'),
+    troubles: async () => (await get<{ troubles: readonly Troubled[] }>('/api/v1/troubles')).troubles,
+    destinations: async () =>
+      (await get<{ destinations: readonly Destination[] }>('/api/v1/destinations')).destinations,
+    decide: async (decision) => {
+      await accepted(await post('/api/v1/admin/decisions', decision));
+    },
+    newDeviceCode: async () =>
+      json(await accepted(await post('/api/v1/admin/device-codes', { role: 'clinician' }))),
   };
 }
 
 /** Give the node this device's public key against a one-time code. Throws `Refused`, `Unreachable`. */
 export async function enrol(code: string, label: string, keys: CryptoKeyPair): Promise<Device> {
+  const { mesh } = await readHealth();
   const body = JSON.stringify({ code, label, key: await publicJwk(keys) });
   const response = await ask('/api/v1/devices', {
     method: 'POST',
@@ -102,5 +133,5 @@ export async function enrol(code: string, label: string, keys: CryptoKeyPair): P
     headers: { 'Content-Type': 'application/json' },
   });
   const enrolled = await json<DeviceEnrolled>(await accepted(response));
-  return { deviceId: enrolled.device_id, role: enrolled.role, label, keys };
+  return { deviceId: enrolled.device_id, role: enrolled.role, label, mesh, keys };
 }

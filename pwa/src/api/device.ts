@@ -11,6 +11,8 @@ export interface Device {
   readonly deviceId: string;
   readonly role: string;
   readonly label: string;
+  /** The mesh that it belongs to; devices of the first version do not know it. */
+  readonly mesh?: string;
   readonly keys: CryptoKeyPair;
 }
 

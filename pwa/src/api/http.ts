@@ -25,6 +25,11 @@ export class LockedOut extends Error {
   override readonly name = 'LockedOut';
 }
 
+/** Another mesh answers at this address: what lies here is not for it. */
+export class OtherMesh extends Error {
+  override readonly name = 'OtherMesh';
+}
+
 /** A small question must be answered within this; a clinic's Wi-Fi may need a few seconds. */
 const SHORT_MS = 20_000;
 /** Statuses of gateways in front of a node that is not there. */

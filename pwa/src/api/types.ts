@@ -1,4 +1,29 @@
-/** What the node says and takes (docs/architecture.md §3). */
+/**
+ * What the node says and takes (docs/architecture.md §3).
+ *
+ * `openapi.ts` is made from the node's own contract by `python3 run.py`, so a change there that the app
+ * does not know of fails the type check here. By hand stands only what the contract leaves open.
+ */
+
+import type { components } from './openapi';
+
+type Schemas = components['schemas'];
+
+export type Submission = Schemas['SubmissionView'];
+export type SubmissionCreated = Schemas['NewSubmissionView'];
+export type ConfirmedStudy = Readonly<Schemas['StudyConfirmation']>;
+type Said = Schemas['NewConfirmation'];
+/** Members that the node fills in by itself may be left out. */
+export type Confirmation = Readonly<Partial<Omit<Said, 'studies' | 'documents' | 'patient'>>> & {
+  readonly studies: readonly ConfirmedStudy[];
+  readonly documents?: readonly Readonly<Schemas['DocumentConfirmation']>[];
+  readonly patient?: Partial<Schemas['TypedPatient']> | null;
+};
+export type Study = Schemas['Story'];
+export type JourneyStep = Schemas['Step'];
+export type DeviceEnrolled = Schemas['EnrolledDevice'];
+export type DeviceCode = Schemas['DeviceCode'];
+export type Decision = Schemas['NewDecision'];
 
 export interface Health {
   readonly status: string;
@@ -15,69 +40,30 @@ export interface Problem {
   readonly detail: string;
 }
 
-export type SubmissionState =
-  | 'waiting'
-  | 'received'
-  | 'examined'
-  | 'confirmed'
-  | 'differs'
-  | 'kept'
-  | 'failed'
-  | 'removed';
-
-export interface SubmissionCreated {
-  readonly id: string;
-  readonly upload_url: string;
-  readonly state: SubmissionState;
-}
-
-export interface Submission {
-  readonly id: string;
-  readonly client_id: string;
-  readonly state: SubmissionState;
-  readonly kind: 'file' | 'zip';
-  readonly bytes: number;
-  readonly length: number | null;
-  readonly entries: readonly string[];
-  readonly problem: { readonly code: string; readonly detail: string } | null;
-}
-
-export interface Confirmation {
-  readonly studies: readonly ConfirmedStudy[];
-  readonly impression: string;
-  readonly priority: 'routine' | 'urgent';
-  readonly destination: string | null;
-}
-
-export interface ConfirmedStudy {
-  readonly study_uid: string;
-  readonly digest: string;
-  readonly instances: number;
-}
-
-export interface JourneyStep {
-  readonly step: 'phone' | 'clinic' | 'carried' | 'cloud' | 'pacs' | 'erased';
-  readonly done: boolean;
-  readonly at: number | null;
-  readonly by: string | null;
-  readonly detail: string | null;
-}
-
-export interface Study {
-  readonly entry_id: string;
-  readonly code: string;
-  readonly state: string;
-  readonly copies: number;
-  readonly journey: readonly JourneyStep[];
-  readonly trouble: { readonly code: string; readonly detail: string } | null;
-}
-
-export interface DeviceEnrolled {
-  readonly device_id: string;
-  readonly role: string;
-}
-
+/** RFC 6749 §5.1. */
 export interface AccessToken {
   readonly access_token: string;
   readonly expires_in: number;
+}
+
+/** A study that needs a person, and why. */
+export interface Troubled {
+  readonly entry_id: string;
+  readonly code: string;
+  readonly troubles: readonly { readonly code: string; readonly instances: number; readonly since: number }[];
+}
+
+/** A PACS that the mesh knows. */
+export interface Destination {
+  readonly name: string;
+}
+
+/** `GET /api/v1/status`, as far as the app shows it. */
+export interface NodeStatus {
+  readonly node: string;
+  readonly label: string;
+  readonly mesh: string;
+  readonly version: string;
+  readonly locked: boolean;
+  readonly disk: { readonly free: number };
 }

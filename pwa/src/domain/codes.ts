@@ -25,3 +25,11 @@ export function enrolCodeOf(fragment: string): string | null {
     return null;
   }
 }
+
+/** Return the code that a QR code holds: the code itself, or an address with it. Null for any other. */
+export function scannedCode(text: string): string | null {
+  const fragment = text.indexOf('#enrol=');
+  if (fragment !== -1) return enrolCodeOf(text.slice(fragment));
+  const code = enrolCode(text);
+  return /^[0-9A-Z-]{8,64}$/.test(code) ? code : null;
+}

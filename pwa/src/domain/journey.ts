@@ -27,12 +27,6 @@ export type SentenceKey =
   | 'journey.sending'
   | 'journey.saved';
 
-/** What the engine does at this moment; not stored. */
-export interface Activity {
-  readonly sent: number;
-  readonly total: number;
-}
-
 /** The steps in their order; a PACS that confirms has passed all before it. */
 export const CHAIN: readonly StepName[] = ['phone', 'clinic', 'carried', 'cloud', 'pacs', 'erased'];
 
@@ -69,7 +63,7 @@ export function copies(item: OutboxItem): number {
 }
 
 /** Return the one sentence that says where the item is. */
-export function sentence(item: OutboxItem, activity: Activity | null): Sentence {
+export function sentence(item: OutboxItem, sending: boolean): Sentence {
   const say = (key: SentenceKey, tone: Tone, values: Sentence['values'] = {}): Sentence => ({
     key,
     tone,
@@ -91,11 +85,21 @@ export function sentence(item: OutboxItem, activity: Activity | null): Sentence 
     return count >= 2 ? say('journey.clinicCopies', 'moving', { count }) : say('journey.clinic', 'moving');
   }
   if (item.received) return say('journey.checking', 'moving');
-  if (activity !== null) return say('journey.sending', 'moving');
+  if (sending) return say('journey.sending', 'moving');
   return say('journey.saved', 'quiet');
 }
 
+/**
+ * What is said about closing the app: `goes-on` by itself, `stay` while bytes go in a browser that sends
+ * nothing once it is closed, `reopen` when such a browser waits, `done` when this device is not needed.
+ */
+export type Closing = 'done' | 'goes-on' | 'stay' | 'reopen';
+
 /** Return which of the two safety lines hold. The CD may go once the clinic's computer keeps the study. */
-export function safety(item: OutboxItem): { readonly close: boolean; readonly removeMedium: boolean } {
-  return { close: true, removeMedium: item.kept };
+export function safety(
+  item: OutboxItem,
+  { background, sending }: { readonly background: boolean; readonly sending: boolean },
+): { readonly closing: Closing; readonly removeMedium: boolean } {
+  const closing = item.kept ? 'done' : background ? 'goes-on' : sending ? 'stay' : 'reopen';
+  return { closing, removeMedium: item.kept };
 }

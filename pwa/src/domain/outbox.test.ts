@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { chain, safety, sentence } from './journey';
 import {
   after,
+  current,
   type EntryView,
   inOrder,
   mayEraseBytes,
@@ -41,7 +42,7 @@ const KEPT: readonly OutboxEvent[] = [
   { type: 'announced', submission: 's', uploads: '/u' },
   { type: 'confirmed' },
   { type: 'received' },
-  { type: 'kept', entries: ['e'] },
+  { type: 'kept', entries: ['e'], leftover: false },
 ];
 const at = (view: EntryView): OutboxItem => play(...KEPT, { type: 'journey', entry: view });
 
@@ -64,7 +65,7 @@ test('bytes stay here until there are two copies or the PACS has confirmed', () 
 test('one of two studies without a second copy keeps the bytes of both', () => {
   const two = play(
     ...KEPT.slice(0, 3),
-    { type: 'kept', entries: ['e', 'f'] },
+    { type: 'kept', entries: ['e', 'f'], leftover: false },
     { type: 'journey', entry: entry([], { copies: 3 }) },
   );
 
@@ -127,13 +128,13 @@ test('urgent goes first, then the longest waiting', () => {
 
 /** Red is kept for what a person must do; being offline is no fault. */
 test('waiting without a network is quiet, and only trouble calls a person', () => {
-  expect(sentence(NEW, null)).toMatchObject({ key: 'journey.saved', tone: 'quiet' });
-  expect(sentence(NEW, { sent: 1, total: 2 })).toMatchObject({ key: 'journey.sending', tone: 'moving' });
-  expect(sentence(at(entry(['clinic'], { trouble: 'conflict' })), null)).toMatchObject({ tone: 'act' });
+  expect(sentence(NEW, false)).toMatchObject({ key: 'journey.saved', tone: 'quiet' });
+  expect(sentence(NEW, true)).toMatchObject({ key: 'journey.sending', tone: 'moving' });
+  expect(sentence(at(entry(['clinic'], { trouble: 'conflict' })), false)).toMatchObject({ tone: 'act' });
 });
 
 test('the sentence names who carries the study', () => {
-  expect(sentence(at(entry(['clinic', 'carried'])), null)).toMatchObject({
+  expect(sentence(at(entry(['clinic', 'carried'])), false)).toMatchObject({
     key: 'journey.carriedBy',
     values: { by: 'Asha' },
   });
@@ -155,7 +156,7 @@ test('a step that was not needed is passed by', () => {
 test('a study that was taken back half-way is not called confirmed', () => {
   const partly = at(entry(['clinic', 'cloud', 'pacs'], { state: 'partly-delivered' }));
 
-  expect(sentence(partly, null).key).toBe('journey.withdrawn');
+  expect(sentence(partly, false).key).toBe('journey.withdrawn');
   expect(chain(partly).find(({ step }) => step === 'pacs')?.state).not.toBe('done');
   expect(plan(partly)).toBe('erase-bytes');
 });
@@ -163,11 +164,27 @@ test('a study that was taken back half-way is not called confirmed', () => {
 test('a study that the hospital lost is said to be sent again', () => {
   const lost = at(entry(['clinic', 'cloud', 'pacs'], { state: 'recalled' }));
 
-  expect(sentence(lost, null)).toMatchObject({ key: 'journey.recalled', tone: 'moving' });
+  expect(sentence(lost, false)).toMatchObject({ key: 'journey.recalled', tone: 'moving' });
 });
 
 /** Not before: the phone may be lost on the way to the desk. */
 test('the CD may be removed when the clinic keeps the study', () => {
-  expect(safety(NEW)).toEqual({ close: true, removeMedium: false });
-  expect(safety(play(...KEPT)).removeMedium).toBe(true);
+  const background = { background: true, sending: true };
+
+  expect(safety(NEW, background)).toEqual({ closing: 'goes-on', removeMedium: false });
+  expect(safety(play(...KEPT), background)).toEqual({ closing: 'done', removeMedium: true });
+});
+
+/** On iPhones and in Firefox nothing is sent once the app is closed; saying otherwise costs a study hours. */
+test('a browser that cannot send in the background says so', () => {
+  expect(safety(NEW, { background: false, sending: true }).closing).toBe('stay');
+  expect(safety(NEW, { background: false, sending: false }).closing).toBe('reopen');
+});
+
+/** The first version wrote no `leftover`; a study that it saved must go on in this one. */
+test('what an earlier version stored is read', () => {
+  const { leftover: _, ...stored } = play(...KEPT);
+
+  expect(current(stored)).toEqual(play(...KEPT));
+  expect(plan(current(stored))).toBe('follow');
 });

@@ -49,6 +49,8 @@ export interface OutboxItem {
   readonly entries: readonly EntryView[];
   /** Why a person must act: the node's code. Nothing more is tried then. */
   readonly problem: string | null;
+  /** The node keeps files of it that could not be used, until a person says that they are not needed. */
+  readonly leftover: boolean;
   readonly bytesErased: boolean;
   readonly detailsErased: boolean;
 }
@@ -59,7 +61,8 @@ export type OutboxEvent =
   | { readonly type: 'upload-created'; readonly upload: string }
   | { readonly type: 'bytes-missing' }
   | { readonly type: 'received' }
-  | { readonly type: 'kept'; readonly entries: readonly string[] }
+  | { readonly type: 'kept'; readonly entries: readonly string[]; readonly leftover: boolean }
+  | { readonly type: 'leftover-erased' }
   | { readonly type: 'journey'; readonly entry: EntryView }
   | { readonly type: 'submission-unknown' }
   | { readonly type: 'problem'; readonly code: string }
@@ -84,9 +87,15 @@ export function saved(item: NewItem): OutboxItem {
     kept: false,
     entries: [],
     problem: null,
+    leftover: false,
     bytesErased: false,
     detailsErased: false,
   };
+}
+
+/** Return a stored item as this version knows it: what an earlier version did not write has its first value. */
+export function current(stored: NewItem & Partial<OutboxItem>): OutboxItem {
+  return { ...saved(stored), ...stored };
 }
 
 const NOT_ANNOUNCED = { submission: null, uploads: null, upload: null, confirmed: false, received: false };
@@ -105,7 +114,15 @@ export function after(item: OutboxItem, event: OutboxEvent): OutboxItem {
     case 'received':
       return { ...item, received: true };
     case 'kept':
-      return { ...item, received: true, kept: true, entries: event.entries.map((id) => known(item, id)) };
+      return {
+        ...item,
+        received: true,
+        kept: true,
+        leftover: event.leftover,
+        entries: event.entries.map((id) => known(item, id)),
+      };
+    case 'leftover-erased':
+      return { ...item, leftover: false };
     case 'journey':
       return { ...item, entries: item.entries.map((e) => (e.id === event.entry.id ? event.entry : e)) };
     case 'submission-unknown':
@@ -157,6 +174,11 @@ export function isSettledItem(item: OutboxItem): boolean {
 /** Bytes may go when the clinic keeps the study and it is safe without this device. */
 export function mayEraseBytes(item: OutboxItem): boolean {
   return item.kept && item.entries.length > 0 && item.entries.every((e) => e.copies >= 2 || isSettled(e));
+}
+
+/** Return whether nothing more is to be done for the item, here or anywhere. */
+export function isAtItsEnd(item: OutboxItem): boolean {
+  return plan(item) === 'rest';
 }
 
 export type Step =

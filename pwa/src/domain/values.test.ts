@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { enrolCode, enrolCodeOf, shortCode } from './codes';
-import { group, type Reading } from './detection';
+import { enrolCode, enrolCodeOf, scannedCode, shortCode } from './codes';
+import { duplicates, group, type Reading, tooMuch } from './detection';
 import { digestCount, digestText } from './digest';
 import { isoDate, percent, quantity, readableName } from './units';
 
@@ -81,4 +81,43 @@ test('files are grouped by patient and study, and what is left out is said', () 
     ['B', [[1, 5, [2]]]],
   ]);
   expect(found.skipped).toEqual([{ reason: 'index', names: ['f3'] }]);
+});
+
+/** DICOMDIR, PS3.10: a scratched CD gives fewer images than it lists, and nobody counts them by hand. */
+test('what the table of contents lists and is not here is said, study by study', () => {
+  const listed = ['i1', 'i2', 'i3'].map((instanceUid) => ({ studyUid: 's1', instanceUid }));
+  const readings: readonly Reading[] = [
+    { kind: 'index', listed: [...listed, { studyUid: 's2', instanceUid: 'i9' }] },
+    read('A', '1', 's1', 'i1'),
+    read('A', '1', 's1', 'i2'),
+    read('A', '1', 's1', 'i2'),
+  ];
+  const found = group(readings.map((reading, index) => ({ index, name: `f${index}`, size: 5, reading })));
+  const [study] = found.patients[0]?.studies ?? [];
+
+  expect(found.directory).toEqual({ listed: 4, present: 2 });
+  expect(study).toMatchObject({ images: 2, missing: 1 });
+  expect(study && duplicates(study)).toBe(1);
+});
+
+test('more than one submission holds is noticed before anything is copied', () => {
+  const readings = Array.from({ length: 9 }, (_, n) => read('A', '1', 's1', `i${n}`));
+  const of = (size: number) =>
+    group(readings.map((reading, index) => ({ index, name: '', size, reading }))).patients[0]?.studies ?? [];
+
+  expect(tooMuch(of(1e6))).toBe(false);
+  expect(tooMuch(of(2e9))).toBe(true);
+});
+
+test('a photo is neither an image of a study nor left out', () => {
+  const found = group([{ index: 0, name: 'IMG.jpg', size: 5, reading: { kind: 'picture', as: 'jpeg' } }]);
+
+  expect(found.pictures).toEqual([{ index: 0, name: 'IMG.jpg', size: 5, kind: 'jpeg' }]);
+  expect([found.patients, found.skipped]).toEqual([[], []]);
+});
+
+test('an enrolment code is found in what a camera reads, and nothing else is', () => {
+  expect(scannedCode('https://clinic:8443/#enrol=ABCD-EFGH-JKMN')).toBe('ABCD-EFGH-JKMN');
+  expect(scannedCode('abcd-efgh-jkmn')).toBe('ABCD-EFGH-JKMN');
+  expect(scannedCode('https://example.org/menu')).toBeNull();
 });

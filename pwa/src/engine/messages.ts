@@ -1,6 +1,7 @@
 /** What the page and its reading worker say to each other. */
 
-import type { Detection, FoundPatient } from '../domain/detection';
+import type { Detection, FoundPatient, Patient } from '../domain/detection';
+import type { ChosenPicture } from '../domain/pictures';
 
 /** A file that a person picked, with its path inside the picked folder. */
 export interface Picked {
@@ -11,6 +12,9 @@ export interface Picked {
 export interface StageJob {
   readonly id: string;
   readonly found: FoundPatient;
+  readonly pictures: readonly ChosenPicture[];
+  /** Of whom the pictures are, when they become a study of their own. */
+  readonly typed: { readonly patient: Patient; readonly studyDate: string; readonly bodyPart: string } | null;
   readonly impression: string;
   readonly urgent: boolean;
 }
@@ -28,6 +32,11 @@ export type ToWorker =
 
 export type FromWorker =
   | { readonly type: 'progress'; readonly done: number; readonly total: number }
-  | { readonly type: 'detected'; readonly detection: Detection }
+  | {
+      readonly type: 'detected';
+      readonly detection: Detection;
+      /** The pictures that can be shown, by their index. */
+      readonly previews: ReadonlyMap<number, Blob>;
+    }
   | { readonly type: 'staged'; readonly staged: Staged }
   | { readonly type: 'failed'; readonly reason: string };

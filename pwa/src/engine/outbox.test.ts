@@ -17,6 +17,17 @@ const DETAILS: Details = {
   confirmation: { studies: [], impression: '', priority: 'routine', destination: null },
 };
 
+const unused = async (): Promise<never> => {
+  throw new Error('not asked for here');
+};
+const UNUSED = {
+  status: unused,
+  troubles: unused,
+  destinations: unused,
+  decide: unused,
+  newDeviceCode: unused,
+};
+
 /** A node in memory that keeps what it is given; `fails` answers instead of a step. */
 function world(items: readonly OutboxItem[], fails: Partial<Record<string, Error>> = {}) {
   const log: string[] = [];
@@ -45,6 +56,7 @@ function world(items: readonly OutboxItem[], fails: Partial<Record<string, Error
       return { state: 'kept', entries: ['e'], problem: null } as unknown as Submission;
     },
     remove: async () => step('remove'),
+    ...UNUSED,
     study: async () => {
       step('study');
       const steps = (['clinic', 'pacs', 'erased'] as const).map((name) => ({
@@ -54,7 +66,11 @@ function world(items: readonly OutboxItem[], fails: Partial<Record<string, Error
         by: null,
         detail: null,
       }));
-      return { entry_id: 'e', code: 'K7F-2QX', state: 'waiting', copies, journey: steps, trouble: null };
+      return {
+        ...{ entry_id: 'e', code: 'K7F-2QX', state: 'waiting', copies, journey: steps, trouble: null },
+        ...{ announced_at: null, bytes: 1, destination: '', erased: {}, evidence: null, holders: [] },
+        ...{ origin: null, priority: 'routine' },
+      };
     },
   };
   const ports: Ports = {

@@ -6,8 +6,9 @@
  */
 
 import type { Client } from '../api/client';
-import { LockedOut, Refused, Unreachable } from '../api/http';
+import { LockedOut, OtherMesh, Refused, Unreachable } from '../api/http';
 import type { Study } from '../api/types';
+import { CHAIN } from '../domain/journey';
 import {
   type EntryView,
   inOrder,
@@ -15,6 +16,7 @@ import {
   type OutboxItem,
   plan,
   type Step,
+  type StepName,
 } from '../domain/outbox';
 import { BYTES, type Files } from '../storage/files';
 import type { Records } from '../storage/records';
@@ -30,12 +32,17 @@ export interface Ports {
   readonly signal: AbortSignal;
 }
 
-/** `unreachable`: try again later. `locked-out`: the device must be enrolled again. */
-export type Outcome = 'rested' | 'to-be-continued' | 'unreachable' | 'locked-out' | 'busy';
+/**
+ * `unreachable`: try again later. `locked-out`: the device must be enrolled again. `elsewhere`: the node
+ * that answers is of another mesh, and is given nothing.
+ */
+export type Outcome = 'rested' | 'to-be-continued' | 'unreachable' | 'locked-out' | 'elsewhere' | 'busy';
 
 /** The node says these when it cannot now: the item waits, and nobody needs to do anything. */
 const LATER = new Set([408, 423, 425, 429, 500, 503, 507]);
 const LOCAL_COPY_LOST = 'local-copy-lost';
+/** Some files of the submission could not be used, and the node keeps them for a person. */
+const LEFTOVER = 'quarantined-left';
 
 /** Go once through all items. Each goes as far as it can without waiting. */
 export async function runOutbox(ports: Ports): Promise<Outcome> {
@@ -46,6 +53,7 @@ export async function runOutbox(ports: Ports): Promise<Outcome> {
     } catch (error) {
       if (ports.signal.aborted || error instanceof Unreachable) return 'unreachable';
       if (error instanceof LockedOut) return 'locked-out';
+      if (error instanceof OtherMesh) return 'elsewhere';
       outcome = 'to-be-continued';
     }
   }
@@ -94,7 +102,13 @@ const PERFORM: Readonly<
     const submission = await ports.client.submission(item.submission as string);
     switch (submission.state) {
       case 'kept':
-        return [{ type: 'kept', entries: submission.entries }];
+        return [
+          {
+            type: 'kept',
+            entries: submission.entries,
+            leftover: submission.problem?.code === LEFTOVER,
+          },
+        ];
       case 'differs':
       case 'failed':
       case 'removed':
@@ -163,6 +177,8 @@ async function send(ports: Ports, item: OutboxItem): Promise<readonly OutboxEven
 
 function view(study: Study): EntryView {
   const { entry_id: id, code, state, copies, trouble } = study;
-  const journey = study.journey.map(({ step, done, at, by }) => ({ step, done, at, by }));
-  return { id, code, state, copies, journey, trouble: trouble?.code ?? null };
+  const journey = study.journey
+    .map(({ step, done, at = null, by = null }) => ({ step: step as StepName, done, at, by }))
+    .filter(({ step }) => CHAIN.includes(step));
+  return { id, code, state, copies, journey, trouble: trouble === null ? null : String(trouble.code) };
 }

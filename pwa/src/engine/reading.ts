@@ -1,6 +1,5 @@
 /** The page's side of the reading worker: one worker for one choice of files. */
 
-import type { Detection } from '../domain/detection';
 import type { FromWorker, Picked, Staged, StageJob, ToWorker } from './messages';
 import workerUrl from './reading.worker?worker&url';
 import { scriptUrl } from './trusted';
@@ -16,8 +15,10 @@ export class ReadingFailed extends Error {
 
 type Progress = (done: number, total: number) => void;
 
+export type Detected = Extract<FromWorker, { type: 'detected' }>;
+
 export interface Reader {
-  detect(files: readonly Picked[], progress: Progress): Promise<Detection>;
+  detect(files: readonly Picked[], progress: Progress): Promise<Detected>;
   stage(job: StageJob, progress: Progress): Promise<Staged>;
   end(): void;
 }
@@ -40,7 +41,7 @@ export function newReader(): Reader {
 
   return {
     detect: (files, progress) =>
-      ask({ type: 'detect', files }, progress, (a) => (a.type === 'detected' ? a.detection : null)),
+      ask({ type: 'detect', files }, progress, (a) => (a.type === 'detected' ? a : null)),
     stage: (job, progress) =>
       ask({ type: 'stage', job }, progress, (a) => (a.type === 'staged' ? a.staged : null)),
     end: () => worker.terminate(),

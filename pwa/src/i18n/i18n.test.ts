@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import en from './en.json';
 import fr from './fr.json';
+import { pseudo } from './pseudo';
 import { flatten, translator } from './translate';
 
 const TEXTS = { en: flatten(en), fr: flatten(fr) };
@@ -47,4 +48,16 @@ test('numbers and plurals follow the language', () => {
   expect(say('confirm.images', { count: 1234 })).toBe(`${new Intl.NumberFormat('fr').format(1234)} images`);
   expect(say('journey.carriedBy', { by: 'Asha' })).toBe('Il est en chemin avec Asha.');
   expect(say('nothing.known')).toBe('nothing.known');
+});
+
+/** Testers find by it what was never given to translators; it must say everything itself. */
+test('the pseudo-locale says everything, longer and with the same names to fill in', () => {
+  const said = flatten(pseudo(en));
+
+  expect([...said.keys()]).toEqual([...TEXTS.en.keys()]);
+  for (const [key, text] of TEXTS.en) {
+    const other = said.get(key) ?? '';
+    expect(other.length).toBeGreaterThan(text.length * 1.3);
+    expect(other.match(/\{\{\w+\}\}/g)).toEqual(text.match(/\{\{\w+\}\}/g));
+  }
 });

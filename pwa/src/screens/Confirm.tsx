@@ -1,31 +1,66 @@
 /** The one moment where a person decides: is this the right patient, and what goes. */
 
 import { type ReactNode, useEffect, useRef, useState } from 'react';
-import type { FoundPatient, FoundStudy, Patient } from '../domain/detection';
-import { readableName } from '../domain/units';
-import { confirm, go, start, useApp } from '../state/store';
+import { duplicates, type FoundPatient, type FoundStudy, tooMuch } from '../domain/detection';
+import {
+  type ChosenPicture,
+  compact,
+  firstUse,
+  type Missing,
+  missing,
+  patientOf,
+  type TypedPatient,
+} from '../domain/pictures';
+import { confirm, start } from '../state/choosing';
+import { go, useApp } from '../state/store';
+import { PatientForm } from '../ui/PatientForm';
+import { PatientPanel } from '../ui/PatientPanel';
+import { Pictures, type Uses } from '../ui/Pictures';
 import { Bar, Button, Card, Note, Page, Title } from '../ui/parts';
 import { SkippedList } from '../ui/SkippedList';
 
 export function Confirm() {
   const found = useApp((state) => state.patient);
+  const saving = useApp((state) => state.saving);
   useEffect(() => {
     // After a reload the picked files are gone: a page cannot hold them.
     if (found === null) go({ screen: 'home' });
   }, [found]);
+  if (saving !== null) return <Saving />;
   return found === null ? null : <ConfirmPatient key={found.key} found={found} />;
 }
 
+type Hint = 'confirm.gateHint' | 'confirm.noStudy' | 'confirm.tooMuch' | 'typed.hint';
+
+function today(): string {
+  const now = new Date();
+  return new Date(now.getTime() - now.getTimezoneOffset() * 60_000).toISOString().slice(0, 10);
+}
+
 function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
-  const saving = useApp((state) => state.saving);
   const failed = useApp((state) => state.savingFailed);
   const detection = useApp((state) => state.detection);
   const { t } = useApp((state) => state.language);
+  const pictures = detection?.pictures ?? [];
+  const onlyPictures = found.studies.length === 0;
   const [left, setLeft] = useState<ReadonlySet<string>>(new Set());
+  const [uses, setUses] = useState<Uses>(
+    () => new Map(onlyPictures ? pictures.map((picture) => [picture.index, firstUse(picture)]) : []),
+  );
+  const [typed, setTyped] = useState<TypedPatient>({
+    family: '',
+    given: '',
+    id: '',
+    birthDate: '',
+    sex: '',
+    studyDate: today(),
+    bodyPart: '',
+  });
+  const [lacking, setLacking] = useState<readonly Missing[]>([]);
   const [impression, setImpression] = useState('');
   const [urgent, setUrgent] = useState(false);
   const [right, setRight] = useState(false);
-  const [hint, setHint] = useState<'confirm.gateHint' | 'confirm.noStudy' | null>(null);
+  const [hint, setHint] = useState<Hint | null>(null);
   const gate = useRef<HTMLInputElement>(null);
   const chosen = found.studies.filter((study) => !left.has(study.studyUid));
 
@@ -35,38 +70,70 @@ function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
     setLeft(next);
   }
 
-  function submit(): void {
-    if (chosen.length === 0) {
-      setHint('confirm.noStudy');
-    } else if (right) {
-      void confirm({ ...found, studies: chosen }, impression.trim(), urgent);
-    } else {
-      setHint('confirm.gateHint');
-      gate.current?.focus();
-    }
+  function hintOf(): Hint | null {
+    if (onlyPictures ? uses.size === 0 : chosen.length === 0) return 'confirm.noStudy';
+    if (tooMuch(chosen)) return 'confirm.tooMuch';
+    if (onlyPictures && missing(typed).length > 0) return 'typed.hint';
+    return right ? null : 'confirm.gateHint';
   }
 
-  if (saving !== null) return <Saving />;
+  function submit(): void {
+    const wrong = hintOf();
+    setHint(wrong);
+    setLacking(onlyPictures ? missing(typed) : []);
+    if (wrong === 'confirm.gateHint') gate.current?.focus();
+    if (wrong === 'typed.hint') document.querySelector<HTMLElement>('#patient-family')?.focus();
+    if (wrong !== null) return;
+    const picked: readonly ChosenPicture[] = Array.from(uses, ([index, use]) => ({ index, use }));
+    const said = { patient: patientOf(typed), studyDate: compact(typed.studyDate), bodyPart: typed.bodyPart };
+    void confirm({
+      found: { ...found, studies: chosen },
+      pictures: picked,
+      typed: onlyPictures ? said : null,
+      impression: impression.trim(),
+      urgent,
+    });
+  }
+
   return (
     <Page back="#/select">
-      <Title>{t('confirm.title')}</Title>
-      <p className="text-muted">{t('confirm.lead')}</p>
+      <Title>{t(onlyPictures ? 'typed.who' : 'confirm.title')}</Title>
+      <p className="text-muted">{t(onlyPictures ? 'typed.whoText' : 'confirm.lead')}</p>
       {failed !== null && <Failed reason={failed} />}
-      <PatientPanel patient={found.patient} />
+      {onlyPictures ? (
+        <PatientForm typed={typed} change={setTyped} missing={lacking} />
+      ) : (
+        <PatientPanel patient={found.patient} />
+      )}
+      <Missed studies={chosen} />
       <Card className="p-5">
-        <h2 className="font-semibold">{t('confirm.studies', { count: found.studies.length })}</h2>
-        <ul className="divide-y divide-line">
-          {found.studies.map((study) => (
-            <li key={study.studyUid}>
-              <StudyRow
-                study={study}
-                alone={found.studies.length === 1}
-                chosen={!left.has(study.studyUid)}
-                toggle={() => toggle(study.studyUid)}
-              />
-            </li>
-          ))}
-        </ul>
+        <h2 className="font-semibold">
+          {onlyPictures ? t('pictures.title') : t('confirm.studies', { count: found.studies.length })}
+        </h2>
+        {onlyPictures ? (
+          <Pictures pictures={pictures} uses={uses} change={setUses} />
+        ) : (
+          <ul className="divide-y divide-line">
+            {found.studies.map((study) => (
+              <li key={study.studyUid}>
+                <StudyRow
+                  study={study}
+                  alone={found.studies.length === 1}
+                  chosen={!left.has(study.studyUid)}
+                  toggle={() => toggle(study.studyUid)}
+                />
+              </li>
+            ))}
+          </ul>
+        )}
+        {!onlyPictures && pictures.length > 0 && (
+          <details className="group border-line border-t text-sm">
+            <summary className="flex min-h-12 cursor-pointer items-center font-medium text-brand">
+              {t('pictures.along', { count: pictures.length })}
+            </summary>
+            <Pictures pictures={pictures} uses={uses} change={setUses} />
+          </details>
+        )}
         <SkippedList skipped={detection?.skipped ?? []} />
       </Card>
       <Card className="space-y-5 p-5">
@@ -86,12 +153,12 @@ function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
             value={impression}
             onChange={(event) => setImpression(event.target.value)}
             aria-describedby="impression-hint"
-            className="block w-full rounded-xl border border-line bg-ground px-4 py-3 text-base"
+            className="block w-full rounded-xl border border-edge bg-ground px-4 py-3 text-base"
           />
         </div>
         <fieldset className="space-y-1.5">
           <legend className="font-semibold">{t('confirm.priority')}</legend>
-          <div className="grid grid-cols-2 gap-2">
+          <div className="grid grid-cols-1 gap-2 min-[22rem]:grid-cols-2">
             <Choice name="priority" checked={!urgent} choose={() => setUrgent(false)}>
               {t('confirm.routine')}
             </Choice>
@@ -102,7 +169,7 @@ function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
         </fieldset>
       </Card>
       <div className="space-y-3">
-        <label className="flex min-h-14 cursor-pointer items-center gap-4 rounded-2xl border-2 border-line bg-surface px-5 py-3 font-semibold text-lg has-checked:border-done has-checked:bg-done-soft">
+        <label className="flex min-h-14 cursor-pointer items-center gap-4 rounded-2xl border-2 border-edge bg-surface px-5 py-3 font-semibold text-lg has-checked:border-done has-checked:bg-done-soft">
           <input
             ref={gate}
             type="checkbox"
@@ -130,6 +197,18 @@ function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
   );
 }
 
+/** The disc's table of contents lists more than is here: a person should know before he walks away. */
+function Missed({ studies }: { readonly studies: readonly FoundStudy[] }) {
+  const { t } = useApp((state) => state.language);
+  const count = studies.reduce((sum, study) => sum + study.missing, 0);
+  if (count === 0) return null;
+  return (
+    <Note tone="urgent" icon="disc" title={t('confirm.missingTitle', { count })}>
+      <p>{t('confirm.missingText')}</p>
+    </Note>
+  );
+}
+
 function Choice(props: {
   readonly name: string;
   readonly checked: boolean;
@@ -137,46 +216,17 @@ function Choice(props: {
   readonly children: ReactNode;
 }) {
   return (
-    <label className="flex min-h-12 cursor-pointer items-center justify-center gap-2 rounded-xl border border-line px-3 font-medium has-checked:border-brand has-checked:bg-brand-soft has-focus-visible:outline-3 has-focus-visible:outline-brand">
+    <label className="flex min-h-12 cursor-pointer items-center gap-3 rounded-xl border border-edge px-4 py-2 has-checked:border-brand has-checked:bg-brand-soft has-checked:font-semibold">
       <input
         type="radio"
         name={props.name}
         autoComplete="off"
         checked={props.checked}
         onChange={props.choose}
-        className="size-5 accent-brand"
+        className="size-5 shrink-0 accent-brand"
       />
       {props.children}
     </label>
-  );
-}
-
-const SEXES: Readonly<Record<string, string>> = { M: 'confirm.sexM', F: 'confirm.sexF', O: 'confirm.sexO' };
-
-function PatientPanel({ patient }: { readonly patient: Patient }) {
-  const { t, date } = useApp((state) => state.language);
-  const sex = SEXES[patient.sex];
-  const facts = [
-    [t('confirm.born'), date(patient.birthDate) ?? t('confirm.unknown')],
-    [t('confirm.id'), patient.id || t('confirm.unknown')],
-    [t('confirm.sex'), sex === undefined ? t('confirm.unknown') : t(sex)],
-  ] as const;
-  return (
-    <Card className="border-s-4 border-s-brand p-5">
-      <p className="break-words font-bold text-2xl leading-tight">
-        <bdi>{readableName(patient.name) || t('confirm.unnamed')}</bdi>
-      </p>
-      <dl className="mt-3 grid grid-cols-2 gap-x-4 gap-y-3 sm:grid-cols-3">
-        {facts.map(([term, fact]) => (
-          <div key={term} className="min-w-0">
-            <dt className="text-muted text-sm">{term}</dt>
-            <dd className="break-words font-semibold text-lg">
-              <bdi>{fact}</bdi>
-            </dd>
-          </div>
-        ))}
-      </dl>
-    </Card>
   );
 }
 
@@ -188,6 +238,7 @@ function StudyRow(props: {
 }) {
   const { t, date, list, size } = useApp((state) => state.language);
   const { study } = props;
+  const twice = duplicates(study);
   const text = (
     <span className="min-w-0 flex-1">
       <span className="block break-words font-medium">
@@ -198,6 +249,9 @@ function StudyRow(props: {
           .filter(Boolean)
           .join(' · ')}
       </span>
+      {twice > 0 && (
+        <span className="block text-muted text-sm">{t('confirm.duplicates', { count: twice })}</span>
+      )}
     </span>
   );
   if (props.alone) return <div className="flex min-h-14 items-center py-3">{text}</div>;
@@ -218,12 +272,18 @@ function StudyRow(props: {
 
 function Saving() {
   const saving = useApp((state) => state.saving);
-  const { t } = useApp((state) => state.language);
+  const { t, size } = useApp((state) => state.language);
+  const { done, total } = saving ?? { done: 0, total: 0 };
   return (
     <Page>
       <Title>{t('confirm.saving')}</Title>
       <Card className="space-y-3 p-5">
-        <Bar label={t('confirm.saving')} done={saving?.done ?? 0} total={saving?.total ?? 0} />
+        <Bar label={t('confirm.saving')} done={done} total={total} />
+        {total > 0 && (
+          <p className="text-muted text-sm tabular-nums">
+            {t('study.sent', { sent: size(done), total: size(total) })}
+          </p>
+        )}
         <p className="text-muted">{t('confirm.savingText')}</p>
       </Card>
     </Page>

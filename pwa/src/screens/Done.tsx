@@ -1,7 +1,8 @@
 /** The end of the story: the hospital has it, and nothing of the patient is left here. */
 
 import { isWithdrawn, type OutboxItem } from '../domain/outbox';
-import { start, useApp } from '../state/store';
+import { start } from '../state/choosing';
+import { useApp } from '../state/store';
 import { codeOf } from '../ui/ItemCard';
 import { Icon } from '../ui/icons';
 import { Chain } from '../ui/journey';

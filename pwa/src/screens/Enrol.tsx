@@ -2,8 +2,11 @@
 
 import { type FormEvent, useState } from 'react';
 import { enrolCode } from '../domain/codes';
-import { type EnrolResult, enrol, go, useApp } from '../state/store';
-import { Button, Card, Note, Page, Title } from '../ui/parts';
+import { type EnrolResult, enrol } from '../state/acting';
+import { go, useApp } from '../state/store';
+import { InstallNote } from '../ui/InstallNote';
+import { Button, Card, FIELD, Note, Page, Title } from '../ui/parts';
+import { Scanner } from '../ui/Scanner';
 
 const FAILURES: Readonly<Record<Exclude<EnrolResult, 'enrolled'>, string>> = {
   'wrong-code': 'enrol.wrongCode',
@@ -12,14 +15,13 @@ const FAILURES: Readonly<Record<Exclude<EnrolResult, 'enrolled'>, string>> = {
   failed: 'enrol.failed',
 };
 
-const FIELD = 'min-h-12 w-full rounded-xl border border-line bg-ground px-4 py-2 text-lg';
-
 export function Enrol({ scanned }: { readonly scanned: string | null }) {
   const { t } = useApp((state) => state.language);
   const [code, setCode] = useState(scanned ?? '');
   const [label, setLabel] = useState(
     t(matchMedia('(pointer: coarse)').matches ? 'enrol.phone' : 'enrol.computer'),
   );
+  const [scanning, setScanning] = useState(false);
   const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState<Exclude<EnrolResult, 'enrolled'> | null>(null);
 
@@ -58,6 +60,19 @@ export function Enrol({ scanned }: { readonly scanned: string | null }) {
               {t('enrol.codeHint')}
             </p>
           </div>
+          {scanning ? (
+            <Scanner
+              found={(seen) => {
+                setCode(seen);
+                setScanning(false);
+              }}
+              cancel={() => setScanning(false)}
+            />
+          ) : (
+            <Button icon="scan" wide onClick={() => setScanning(true)}>
+              {t('scan.go')}
+            </Button>
+          )}
           <div className="space-y-1.5">
             <label htmlFor="label" className="font-semibold">
               {t('enrol.label')}
@@ -89,6 +104,7 @@ export function Enrol({ scanned }: { readonly scanned: string | null }) {
           </Button>
         </form>
       </Card>
+      <InstallNote />
     </Page>
   );
 }

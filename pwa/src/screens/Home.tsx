@@ -1,10 +1,13 @@
 /** One thing to do, and where everything is. */
 
 import { isSettledItem, type OutboxItem } from '../domain/outbox';
-import { go, start, tryNow, useApp } from '../state/store';
+import { start } from '../state/choosing';
+import { useApp } from '../state/store';
+import { InstallNote } from '../ui/InstallNote';
 import { ItemCard } from '../ui/ItemCard';
 import { Icon } from '../ui/icons';
-import { Button, Card, Note, Title } from '../ui/parts';
+import { Button, Card, Title } from '../ui/parts';
+import { LinkNote } from '../ui/RetryNote';
 
 /** How many arrived studies Home shows; the others are in the history. */
 const RECENT = 3;
@@ -26,7 +29,9 @@ export function Home() {
           </Button>
           <p className="hidden text-center text-muted text-sm pointer-fine:block">{t('home.drop')}</p>
         </Card>
+        <TroublesLink />
         <LinkNote waiting={onTheWay.length > 0} />
+        <InstallNote />
       </section>
       <div className="space-y-8">
         <section className="space-y-3" aria-labelledby="on-the-way">
@@ -77,26 +82,19 @@ function Nothing() {
   );
 }
 
-/** Offline is an ordinary state: grey, with what to expect. */
-function LinkNote({ waiting }: { readonly waiting: boolean }) {
-  const link = useApp((state) => state.link);
+/** For who may decide: studies that wait for a decision. */
+function TroublesLink() {
+  const count = useApp((state) => state.troubles.length);
   const { t } = useApp((state) => state.language);
-  if (link === 'refused') {
-    const again = (
-      <Button look="primary" onClick={() => go({ screen: 'enrol' })}>
-        {t('refused.go')}
-      </Button>
-    );
-    return (
-      <Note tone="act" icon="alert" title={t('refused.title')} action={again}>
-        <p>{t('refused.text')}</p>
-      </Note>
-    );
-  }
-  if (link !== 'unreachable' || !waiting) return null;
+  if (count === 0) return null;
   return (
-    <Note tone="quiet" icon="away" action={<Button onClick={tryNow}>{t('link.tryNow')}</Button>}>
-      <p>{t('link.offlineText')}</p>
-    </Note>
+    <a
+      href="#/troubles"
+      className="flex min-h-14 items-center gap-3 rounded-2xl bg-act-soft p-4 font-semibold hover:underline"
+    >
+      <Icon name="alert" className="size-6 text-act" />
+      <span className="min-w-0 flex-1">{t('troubles.link', { count })}</span>
+      <Icon name="next" className="size-5 text-muted" />
+    </a>
   );
 }

@@ -1,14 +1,20 @@
 /** One study's way, until the hospital has confirmed it; then `Done`. */
 
-import { useEffect, useRef, useState } from 'react';
+import { useEffect, useState } from 'react';
 import { safety } from '../domain/journey';
 import { isSettledItem, type OutboxItem } from '../domain/outbox';
+import { type Pace, remaining } from '../domain/pace';
 import { hasBackgroundSync } from '../engine/background';
-import { go, start, type TakenBack, takeBack, tryAgain, tryNow, useApp } from '../state/store';
+import { eraseLeftover } from '../state/acting';
+import { start } from '../state/choosing';
+import { go, useApp } from '../state/store';
 import { codeOf, UrgentBadge, useName } from '../ui/ItemCard';
 import { Icon } from '../ui/icons';
 import { Chain, TONES, useSentence } from '../ui/journey';
+import { Problem } from '../ui/Problem';
 import { Bar, Button, Card, Note, Page, Title } from '../ui/parts';
+import { LinkNote } from '../ui/RetryNote';
+import { TakeBack } from '../ui/TakeBack';
 import { Done } from './Done';
 
 export function Study({ id }: { readonly id: string }) {
@@ -22,7 +28,6 @@ export function Study({ id }: { readonly id: string }) {
 
 function Progress({ item }: { readonly item: OutboxItem }) {
   const { t, list, moment } = useApp((state) => state.language);
-  const link = useApp((state) => state.link);
   const { text, tone } = useSentence(item);
   const name = useName(item);
   return (
@@ -50,11 +55,8 @@ function Progress({ item }: { readonly item: OutboxItem }) {
         <Sending item={item} />
         {item.problem === null && <Safety item={item} />}
       </Card>
-      {link === 'unreachable' && item.problem === null && (
-        <Note tone="quiet" icon="away" action={<Button onClick={tryNow}>{t('link.tryNow')}</Button>}>
-          <p>{t('link.offlineText')}</p>
-        </Note>
-      )}
+      {item.problem === null && <LinkNote waiting />}
+      {item.leftover && <Leftover item={item} />}
       <Card className="p-5">
         <h2 className="mb-4 font-semibold">{t('study.title')}</h2>
         <Chain item={item} />
@@ -73,110 +75,85 @@ function Sending({ item }: { readonly item: OutboxItem }) {
   const activity = useApp((state) => state.activity[item.id]);
   const { t, size } = useApp((state) => state.language);
   if (activity === undefined || item.received) return null;
+  const { sent, total } = activity;
   return (
     <div className="space-y-1">
-      <Bar label={t('journey.sending')} done={activity.sent} total={activity.total} />
+      <Bar label={t('journey.sending')} done={sent} total={total} />
       <p className="text-muted text-sm tabular-nums">
-        {t('study.sent', { sent: size(activity.sent), total: size(activity.total) })}
+        {t('study.left', { left: size(total - sent), total: size(total) })} <Rest pace={activity} />
       </p>
     </div>
   );
 }
 
+/** How long it may still take: a range, since a clinic's line is what it is at each moment. */
+function Rest({ pace }: { readonly pace: Pace }) {
+  const { t, span } = useApp((state) => state.language);
+  const rest = remaining(pace, performance.now());
+  if (rest === null) return null;
+  const from = span(rest.from);
+  const to = span(rest.to);
+  return <span>{from === to ? t('study.about', { span: to }) : t('study.between', { from, to })}</span>;
+}
+
 /** The two lines that let a person walk away. */
 function Safety({ item }: { readonly item: OutboxItem }) {
+  const sending = useApp((state) => state.activity[item.id] !== undefined);
   const { t } = useApp((state) => state.language);
-  const { removeMedium } = safety(item);
-  const goesOn = item.kept ? '' : t(hasBackgroundSync() ? 'study.closeBackground' : 'study.closeResume');
+  const { closing, removeMedium } = safety(item, { background: hasBackgroundSync(), sending });
+  const stay = closing === 'stay';
   return (
     <ul className="space-y-3 border-line border-t pt-4">
-      <SafetyLine safe title={t('study.close')} text={`${t('study.closeText')} ${goesOn}`.trim()} />
-      {removeMedium ? (
-        <SafetyLine safe title={t('study.remove')} text={t('study.removeText')} />
-      ) : (
-        <SafetyLine safe={false} title={t('study.keepMedium')} text={t('study.keepMediumText')} />
-      )}
+      <SafetyLine
+        safe={!stay}
+        icon="phone"
+        title={t(stay ? 'study.stay' : 'study.close')}
+        text={t(`closing.${closing}`)}
+      />
+      <SafetyLine
+        safe={removeMedium}
+        icon="disc"
+        title={t(removeMedium ? 'study.remove' : 'study.keepMedium')}
+        text={t(removeMedium ? 'study.removeText' : 'study.keepMediumText')}
+      />
     </ul>
   );
 }
 
-function SafetyLine(props: { readonly safe: boolean; readonly title: string; readonly text: string }) {
+/** Files that could not be used: the clinic's computer keeps them until a person says that they may go. */
+function Leftover({ item }: { readonly item: OutboxItem }) {
+  const { t } = useApp((state) => state.language);
+  const [failed, setFailed] = useState(false);
+  const action = (
+    <Button onClick={() => void eraseLeftover(item).then((done) => setFailed(!done))}>
+      {t('leftover.erase')}
+    </Button>
+  );
+  return (
+    <Note tone="urgent" icon="files" title={t('leftover.title')} action={action}>
+      <p>{t('leftover.text')}</p>
+      {failed && <p className="font-medium">{t('study.takeBackFailed')}</p>}
+    </Note>
+  );
+}
+
+function SafetyLine(props: {
+  readonly safe: boolean;
+  readonly icon: 'phone' | 'disc';
+  readonly title: string;
+  readonly text: string;
+}) {
   return (
     <li className="flex gap-3">
       <span
         className={`grid size-8 shrink-0 place-items-center rounded-full ${props.safe ? 'bg-done-soft text-done' : 'bg-sunken text-muted'}`}
       >
-        <Icon name={props.safe ? 'check' : 'disc'} className="size-5" />
+        <Icon name={props.safe ? 'check' : props.icon} className="size-5" />
       </span>
       <div className="min-w-0 pt-0.5">
         <p className="font-semibold">{props.title}</p>
         <p className="text-muted text-sm">{props.text}</p>
       </div>
     </li>
-  );
-}
-
-/** Codes that have a sentence of their own. */
-const EXPLAINED = new Set(['local-copy-lost', 'differs']);
-
-function Problem({ item, code }: { readonly item: OutboxItem; readonly code: string }) {
-  const { t } = useApp((state) => state.language);
-  const lost = code === 'local-copy-lost';
-  const actions = (
-    <>
-      {!lost && <Button onClick={() => void tryAgain(item.id)}>{t('problem.again')}</Button>}
-      <TakeBack id={item.id} label={t('problem.remove')} />
-    </>
-  );
-  return (
-    <Note tone="act" icon="alert" title={t('problem.title')} action={actions}>
-      <p>{EXPLAINED.has(code) ? t(`problem.${code}`) : t('problem.other', { code })}</p>
-      <p>{t(lost ? 'problem.local-copy-lost-safe' : 'problem.safe')}</p>
-    </Note>
-  );
-}
-
-const FAILED: Readonly<Record<Exclude<TakenBack, 'taken-back'>, string>> = {
-  'too-late': 'study.takeBackLate',
-  unreachable: 'study.takeBackFailed',
-};
-
-function TakeBack({ id, label }: { readonly id: string; readonly label: string }) {
-  const { t } = useApp((state) => state.language);
-  const dialog = useRef<HTMLDialogElement>(null);
-  const [failed, setFailed] = useState<Exclude<TakenBack, 'taken-back'> | null>(null);
-  async function remove(): Promise<void> {
-    const result = await takeBack(id);
-    if (result === 'taken-back') go({ screen: 'home' });
-    else setFailed(result);
-  }
-  return (
-    <>
-      <Button look="plain" onClick={() => dialog.current?.showModal()}>
-        {label}
-      </Button>
-      <dialog
-        ref={dialog}
-        aria-labelledby="take-back"
-        onClose={() => setFailed(null)}
-        className="m-auto w-[calc(100%-2rem)] max-w-md space-y-4 rounded-2xl bg-surface p-6 text-ink"
-      >
-        <h2 id="take-back" className="font-bold text-xl">
-          {t('study.takeBackTitle')}
-        </h2>
-        <p>{t('study.takeBackText')}</p>
-        {failed && (
-          <p role="alert" className="font-medium">
-            {t(FAILED[failed])}
-          </p>
-        )}
-        <div className="grid gap-2 sm:grid-cols-2">
-          <Button onClick={() => dialog.current?.close()}>{t('study.takeBackStay')}</Button>
-          <Button look="danger" onClick={() => void remove()}>
-            {t('study.takeBackGo')}
-          </Button>
-        </div>
-      </dialog>
-    </>
   );
 }

@@ -1,10 +1,11 @@
 /** Choose what to hand in, and which patient when there are several. */
 
 import { type ChangeEvent, useRef } from 'react';
-import type { Detection, FoundPatient } from '../domain/detection';
+import type { Detection, FoundPatient, SkipReason } from '../domain/detection';
 import { readableName } from '../domain/units';
 import { fromInput } from '../engine/picking';
-import { choose, read, useApp } from '../state/store';
+import { choose, read } from '../state/choosing';
+import { useApp } from '../state/store';
 import { Icon, type IconName } from '../ui/icons';
 import { Bar, Card, Note, Page, Title } from '../ui/parts';
 import { SkippedList } from '../ui/SkippedList';
@@ -24,14 +25,10 @@ export function Select() {
           <p>{t('select.failedText')}</p>
         </Note>
       )}
-      {detection !== null && (
-        <Note tone="quiet" icon="files" title={t('select.noneTitle')}>
-          <p>{t('select.noneText', { count: detection.files })}</p>
-          <SkippedList skipped={detection.skipped} />
-        </Note>
-      )}
-      <Picker icon="disc" title={t('select.folder')} text={t('select.folderText')} folder />
-      <Picker icon="files" title={t('select.files')} text={t('select.filesText')} />
+      {detection !== null && <NothingFound detection={detection} />}
+      <Picker icon="disc" title={t('select.folder')} text={t('select.folderText')} pick="folder" />
+      <Picker icon="files" title={t('select.files')} text={t('select.filesText')} pick="files" />
+      <Picker icon="camera" title={t('select.photo')} text={t('select.photoText')} pick="photo" />
       <p className="hidden rounded-2xl border-2 border-line border-dashed py-8 text-center text-muted pointer-fine:block">
         {t('select.drop')}
       </p>
@@ -39,11 +36,50 @@ export function Select() {
   );
 }
 
+/** Why a ZIP as a whole was not opened, in the order in which it is told. */
+const CLOSED: readonly SkipReason[] = [
+  'zip-encrypted',
+  'zip-damaged',
+  'zip-too-large',
+  'zip-climbs-out',
+  'zip-overlaps',
+  'empty-archive',
+];
+
+function NothingFound({ detection }: { readonly detection: Detection }) {
+  const { t } = useApp((state) => state.language);
+  const closed = CLOSED.find((code) => detection.skipped.some(({ reason }) => reason === code));
+  if (closed !== undefined) {
+    return (
+      <Note tone="act" icon="alert" title={t('select.closedTitle')}>
+        <p>{t(`closed.${closed}`)}</p>
+        <SkippedList skipped={detection.skipped} />
+      </Note>
+    );
+  }
+  const unreadable = detection.skipped.some(({ reason }) => reason === 'unreadable');
+  return (
+    <Note tone="quiet" icon="files" title={t('select.noneTitle')}>
+      <p>{t(unreadable ? 'select.unreadableText' : 'select.noneText', { count: detection.files })}</p>
+      <SkippedList skipped={detection.skipped} />
+    </Note>
+  );
+}
+
+type Pick = 'folder' | 'files' | 'photo';
+
+/** Folders where the browser has them; the camera of a phone. Names and types lie: no filter for files. */
+const INPUTS: Readonly<Record<Pick, object>> = {
+  folder: { multiple: true, webkitdirectory: '' },
+  files: { multiple: true },
+  photo: { accept: 'image/jpeg,image/png', capture: 'environment' },
+};
+
 function Picker(props: {
   readonly icon: IconName;
   readonly title: string;
   readonly text: string;
-  readonly folder?: boolean;
+  readonly pick: Pick;
 }) {
   const input = useRef<HTMLInputElement>(null);
   function picked(event: ChangeEvent<HTMLInputElement>): void {
@@ -71,12 +107,11 @@ function Picker(props: {
       <input
         ref={input}
         type="file"
-        multiple
         hidden
-        data-pick={props.folder ? 'folder' : 'files'}
+        data-pick={props.pick}
         autoComplete="off"
         onChange={picked}
-        {...(props.folder ? { webkitdirectory: '' } : {})}
+        {...INPUTS[props.pick]}
       />
     </>
   );

@@ -3,15 +3,26 @@
 import { clientOf } from '../api/client';
 import { listen } from '../api/events';
 import { readHealth } from '../api/http';
+import { askForBackgroundSync } from '../engine/background';
 import type { Outcome } from '../engine/outbox';
 import { hear, upload } from '../engine/uploader';
-import { onPoke, refresh, showProgress, showRest, useApp } from './store';
+import { stayAwake } from '../engine/wake';
+import { hasWork, type Link, onPoke, refresh, showProgress, showRest, useApp } from './store';
+
+const set = useApp.setState;
+const get = useApp.getState;
 
 /** Seconds between tries while the node is not there: from, to. */
 const AWAY_S = [5, 60] as const;
 /** Seconds between questions while the node is at work; its events usually come first. */
 const WORK_S = [1, 15] as const;
 const IDLE_S = 30;
+
+const LINKS: Readonly<Partial<Record<Outcome, Link>>> = {
+  unreachable: 'unreachable',
+  'locked-out': 'refused',
+  elsewhere: 'elsewhere',
+};
 
 /** Start for the life of the page. */
 export function startRunner(): void {
@@ -28,14 +39,13 @@ export function startRunner(): void {
   }
 
   async function turn(): Promise<number> {
-    if (useApp.getState().device === null) return IDLE_S;
+    if (get().device === null) return IDLE_S;
     const outcome = await reach().catch((): Outcome => 'unreachable');
-    useApp.setState({
-      link: outcome === 'unreachable' ? 'unreachable' : outcome === 'locked-out' ? 'refused' : 'reached',
-    });
+    set({ link: LINKS[outcome] ?? 'reached' });
     if (outcome !== 'busy') showRest();
     await refresh();
-    if (outcome === 'unreachable') return later(AWAY_S);
+    if (outcome === 'unreachable' || outcome === 'elsewhere') return later(AWAY_S);
+    await lookForTroubles();
     if (outcome !== 'rested' && outcome !== 'locked-out') return later(WORK_S);
     tries = 0;
     return IDLE_S;
@@ -48,6 +58,7 @@ export function startRunner(): void {
     }
     running = true;
     clearTimeout(timer);
+    set({ nextTry: null });
     // Whatever happens here, what waits on this device is tried again.
     const seconds = await turn().catch(() => IDLE_S);
     running = false;
@@ -56,6 +67,9 @@ export function startRunner(): void {
       void run();
       return;
     }
+    if (get().link === 'unreachable') set({ nextTry: Date.now() + seconds * 1000 });
+    // The browser gives up after some tries: with each of ours it is asked anew, should we be closed.
+    if (hasWork(get())) void askForBackgroundSync();
     timer = window.setTimeout(() => void run(), seconds * 1000);
   }
 
@@ -68,6 +82,7 @@ export function startRunner(): void {
     if (news.type === 'progress') showProgress(news.id, news.sent, news.total);
     else void refresh();
   });
+  useApp.subscribe(({ activity }) => stayAwake(Object.keys(activity).length > 0));
   onPoke(now);
   window.addEventListener('online', now);
   window.addEventListener('offline', () => void run());
@@ -80,8 +95,15 @@ export function startRunner(): void {
 }
 
 async function reach(): Promise<Outcome> {
-  await readHealth();
+  set({ health: await readHealth() });
   return upload(new AbortController().signal);
+}
+
+/** Only who may decide is shown what waits for a decision. */
+async function lookForTroubles(): Promise<void> {
+  const { device } = get();
+  if (device?.role !== 'admin') return;
+  set({ troubles: await clientOf(device).troubles() });
 }
 
 /** A line that ends at once must not be asked for at once, for ever. */
@@ -91,12 +113,12 @@ const EVENTS_PAUSE_MS = 5000;
 async function followEvents(changed: () => void): Promise<never> {
   for (;;) {
     await until(() => {
-      const { device, link, items } = useApp.getState();
+      const { device, link, items } = get();
       return (
         device !== null && link === 'reached' && items.length > 0 && document.visibilityState === 'visible'
       );
     });
-    const { device } = useApp.getState();
+    const { device } = get();
     if (device !== null)
       await listen(clientOf(device), changed, new AbortController().signal).catch(() => {});
     await new Promise((resolve) => setTimeout(resolve, EVENTS_PAUSE_MS));

@@ -5,7 +5,7 @@
 
 import { type DBSchema, type IDBPDatabase, openDB } from 'idb';
 import type { Device } from '../api/device';
-import { after, type OutboxEvent, type OutboxItem } from '../domain/outbox';
+import { after, current, type OutboxEvent, type OutboxItem } from '../domain/outbox';
 
 interface Schema extends DBSchema {
   device: { key: 'this'; value: Device };
@@ -46,7 +46,7 @@ export const records: Records = {
     const change = (await database()).transaction('device', 'readwrite', DURABLE);
     await Promise.all([change.store.put(device, 'this'), change.done]);
   },
-  all: async () => (await database()).getAll('outbox'),
+  all: async () => (await (await database()).getAll('outbox')).map(current),
   add: async (item) => {
     const change = (await database()).transaction('outbox', 'readwrite', DURABLE);
     await Promise.all([change.store.add(item), change.done]);
@@ -54,7 +54,7 @@ export const records: Records = {
   apply: async (id, event) => {
     const change = (await database()).transaction('outbox', 'readwrite', DURABLE);
     const item = await change.store.get(id);
-    const changed = item && after(item, event);
+    const changed = item && after(current(item), event);
     if (changed) await change.store.put(changed);
     await change.done;
     return changed;

@@ -2,9 +2,10 @@
 
 import { type DragEvent, type ReactNode, useState } from 'react';
 import { fromDrop } from '../engine/picking';
-import { LOCALES, type Locale } from '../i18n';
-import { type Link, read, speak, useApp } from '../state/store';
-import { Mark } from './icons';
+import { LOCALES, type Locale, PSEUDO } from '../i18n';
+import { read } from '../state/choosing';
+import { isBusy, type Link, speak, useApp } from '../state/store';
+import { Icon, type IconName, Mark } from './icons';
 import { Button } from './parts';
 
 const DOTS: Readonly<Record<Link, string>> = {
@@ -12,6 +13,7 @@ const DOTS: Readonly<Record<Link, string>> = {
   reached: 'bg-done',
   unreachable: 'bg-muted',
   refused: 'bg-act',
+  elsewhere: 'bg-muted',
 };
 
 function LinkState() {
@@ -31,8 +33,10 @@ function LinkState() {
 
 function NewVersion() {
   const use = useApp((state) => state.newVersion);
+  const busy = useApp(isBusy);
   const { t } = useApp((state) => state.language);
-  if (use === null) return null;
+  // Never in the middle of a choice or an upload; it keeps.
+  if (use === null || busy) return null;
   return (
     <div className="flex flex-wrap items-center justify-between gap-2 bg-brand-soft px-4 py-1" role="status">
       <span>{t('app.newVersion')}</span>
@@ -51,15 +55,28 @@ function LanguageChoice() {
       <select
         className="min-h-12 rounded-xl border border-line bg-surface px-3 text-base text-ink"
         value={locale}
-        onChange={(event) => speak(event.target.value as Locale)}
+        onChange={(event) => void speak(event.target.value as Locale)}
       >
         {Object.entries(LOCALES).map(([tag, name]) => (
           <option key={tag} value={tag}>
             {name}
           </option>
         ))}
+        {locale === PSEUDO && <option value={PSEUDO}>{PSEUDO}</option>}
       </select>
     </label>
+  );
+}
+
+function FooterLink(props: { readonly href: string; readonly icon: IconName; readonly text: string }) {
+  return (
+    <a
+      href={props.href}
+      className="inline-flex min-h-12 items-center gap-2 rounded-xl px-2 font-medium text-muted hover:text-ink"
+    >
+      <Icon name={props.icon} className="size-5" />
+      {props.text}
+    </a>
   );
 }
 
@@ -113,9 +130,10 @@ export function Frame({ children }: { readonly children: ReactNode }) {
       </header>
       <main className="mx-auto w-full max-w-5xl flex-1 px-4 py-5 sm:px-6 sm:py-10">{children}</main>
       <footer className="mx-auto flex w-full max-w-5xl flex-wrap items-center justify-between gap-3 px-4 pt-2 pb-6 sm:px-6">
-        <p className="text-muted text-sm">
-          <bdi>{device?.label}</bdi>
-        </p>
+        <nav className="-ms-2 flex flex-wrap gap-x-2" aria-label={t('app.more')}>
+          <FooterLink href="#/help" icon="help" text={t('help.link')} />
+          {device !== null && <FooterLink href="#/settings" icon="settings" text={t('settings.title')} />}
+        </nav>
         <LanguageChoice />
       </footer>
     </div>

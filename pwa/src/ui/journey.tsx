@@ -35,11 +35,11 @@ interface Said {
   readonly icon: IconName;
 }
 
-/** The sentence of an item in its tone. `null` activity: nothing is being sent. */
+/** The sentence of an item in its tone. */
 export function useSentence(item: OutboxItem): Said {
-  const activity = useApp((state) => state.activity[item.id] ?? null);
+  const sending = useApp((state) => state.activity[item.id] !== undefined);
   const { t } = useApp((state) => state.language);
-  const { key, tone, values } = sentence(item, activity);
+  const { key, tone, values } = sentence(item, sending);
   return { text: t(key, values), tone, icon: ICONS[key] };
 }
 

@@ -69,8 +69,12 @@ export function Card({
   );
 }
 
+/** A field to type in or to choose from. */
+export const FIELD = 'min-h-12 w-full rounded-xl border border-edge bg-ground px-4 py-2 text-base';
+
 const NOTES = {
   quiet: { box: 'bg-sunken text-ink', icon: 'text-muted' },
+  urgent: { box: 'bg-urgent-soft text-ink', icon: 'text-urgent' },
   act: { box: 'bg-act-soft text-ink', icon: 'text-act' },
 } as const;
 

@@ -1,0 +1,165 @@
+/** For administrators: studies that wait for a decision, what each decision does, and who decides. */
+
+import { useEffect, useState } from 'react';
+import { clientOf } from '../api/client';
+import type { Decision, Destination, Troubled } from '../api/types';
+import { decide } from '../state/acting';
+import { useApp } from '../state/store';
+import { Button, Card, FIELD, Note, Page, Title } from '../ui/parts';
+
+export function Troubles() {
+  const troubles = useApp((state) => state.troubles);
+  const { t } = useApp((state) => state.language);
+  return (
+    <Page back="#/">
+      <Title>{t('troubles.title')}</Title>
+      <p className="text-muted">{t(troubles.length === 0 ? 'troubles.none' : 'troubles.lead')}</p>
+      {troubles.map((troubled) => (
+        <Case key={troubled.entry_id} troubled={troubled} />
+      ))}
+    </Page>
+  );
+}
+
+type Kind = Decision['decision'];
+
+/** Codes that have a sentence of their own (docs/journeys.md, "Delivery"). */
+const EXPLAINED = new Set([
+  'conflict',
+  'rejected',
+  'cannot-open',
+  'bad-manifest',
+  'author-revoked',
+  'destination-unknown',
+]);
+
+/** What can be decided about a trouble; the first is what helps most often. */
+const DECISIONS: Readonly<Record<string, readonly Kind[]>> = {
+  conflict: ['retry', 'accept', 'leave-out', 'destination'],
+  rejected: ['retry', 'leave-out', 'destination'],
+  'author-revoked': ['retry'],
+  'destination-unknown': ['destination', 'retry'],
+};
+const USUAL: readonly Kind[] = ['retry', 'destination'];
+
+function Case({ troubled }: { readonly troubled: Troubled }) {
+  const { t, moment } = useApp((state) => state.language);
+  const first = troubled.troubles[0];
+  const offered = DECISIONS[first?.code ?? ''] ?? USUAL;
+  const [kind, setKind] = useState<Kind | null>(null);
+  const [person, setPerson] = useState('');
+  const [destination, setDestination] = useState('');
+  const [said, setSaid] = useState<string | null>(null);
+  const ready = kind !== null && person.trim() !== '' && (kind !== 'destination' || destination !== '');
+
+  async function submit(): Promise<void> {
+    if (kind === null) return;
+    const { entry_id } = troubled;
+    setSaid(await decide({ entry_id, decision: kind, person: person.trim(), destination }));
+  }
+
+  return (
+    <Card className="space-y-4 p-5">
+      <div>
+        <h2 className="font-mono font-semibold text-lg tracking-wide">{troubled.code}</h2>
+        {troubled.troubles.map(({ code, instances, since }) => (
+          <div key={code} className="space-y-1">
+            <p>{EXPLAINED.has(code) ? t(`trouble.${code}`) : t('trouble.other', { code })}</p>
+            <p className="text-muted text-sm">
+              {[
+                instances > 0 ? t('confirm.images', { count: instances }) : '',
+                since > 0 ? t('troubles.since', { when: moment(since) }) : '',
+              ]
+                .filter(Boolean)
+                .join(' · ')}
+            </p>
+          </div>
+        ))}
+        <p className="pt-2">{t('troubles.safe')}</p>
+      </div>
+      <fieldset className="space-y-2">
+        <legend className="pb-2 font-semibold">{t('troubles.what')}</legend>
+        {offered.map((one) => (
+          <label
+            key={one}
+            className="flex min-h-12 cursor-pointer items-start gap-3 rounded-xl border border-edge px-4 py-3 has-checked:border-brand has-checked:bg-brand-soft"
+          >
+            <input
+              type="radio"
+              name={`decision-${troubled.entry_id}`}
+              checked={kind === one}
+              onChange={() => setKind(one)}
+              className="mt-0.5 size-5 shrink-0 accent-brand"
+            />
+            <span>
+              <span className="block font-semibold">{t(`decision.${one}`)}</span>
+              <span className="block text-muted text-sm">{t(`decides.${one}`)}</span>
+            </span>
+          </label>
+        ))}
+      </fieldset>
+      {kind === 'destination' && <Destinations chosen={destination} choose={setDestination} />}
+      <div className="space-y-1">
+        <label htmlFor={`person-${troubled.entry_id}`} className="font-medium">
+          {t('troubles.person')}
+        </label>
+        <input
+          id={`person-${troubled.entry_id}`}
+          className={FIELD}
+          value={person}
+          maxLength={64}
+          autoComplete="off"
+          onChange={(event) => setPerson(event.target.value)}
+        />
+        <p className="text-muted text-sm">{t('troubles.personHint')}</p>
+      </div>
+      {said !== null && (
+        <Note tone="act" icon="alert">
+          <p>
+            {said === 'unreachable'
+              ? t('enrol.unreachable')
+              : said === 'may-not-decide'
+                ? t('troubles.mayNot')
+                : t('troubles.refused', { code: said })}
+          </p>
+        </Note>
+      )}
+      <Button look="primary" wide disabled={!ready} onClick={() => void submit()}>
+        {t('troubles.go')}
+      </Button>
+    </Card>
+  );
+}
+
+function Destinations(props: { readonly chosen: string; readonly choose: (name: string) => void }) {
+  const device = useApp((state) => state.device);
+  const { t } = useApp((state) => state.language);
+  const [known, setKnown] = useState<readonly Destination[]>([]);
+  useEffect(() => {
+    if (device === null) return;
+    void clientOf(device)
+      .destinations()
+      .then(setKnown)
+      .catch(() => {});
+  }, [device]);
+  return (
+    <div className="space-y-1">
+      <label htmlFor="destination" className="font-medium">
+        {t('troubles.destination')}
+      </label>
+      <select
+        id="destination"
+        className={FIELD}
+        value={props.chosen}
+        onChange={(event) => props.choose(event.target.value)}
+      >
+        <option value="">…</option>
+        {known.map(({ name }) => (
+          <option key={name} value={name}>
+            {name}
+          </option>
+        ))}
+      </select>
+    </div>
+  );
+}
