@@ -4,6 +4,7 @@ import { assertion, type Device, publicJwk } from './device';
 import { accepted, ask, json, LockedOut, OtherMesh, readHealth } from './http';
 import type {
   AccessToken,
+  Because,
   Confirmation,
   Decision,
   Destination,
@@ -40,6 +41,7 @@ export interface Client {
   troubles(): Promise<readonly Troubled[]>;
   destinations(): Promise<readonly Destination[]>;
   decide(decision: Decision): Promise<void>;
+  withdraw(entry: string, because: Because): Promise<void>;
   newDeviceCode(): Promise<DeviceCode>;
 }
 
@@ -117,6 +119,9 @@ function newClient(device: Device): Client {
       (await get<{ destinations: readonly Destination[] }>('/api/v1/destinations')).destinations,
     decide: async (decision) => {
       await accepted(await post('/api/v1/admin/decisions', decision));
+    },
+    withdraw: async (entry, because) => {
+      await accepted(await post(`/api/v1/studies/${entry}/withdraw`, because));
     },
     newDeviceCode: async () =>
       json(await accepted(await post('/api/v1/admin/device-codes', { role: 'clinician' }))),

@@ -23,7 +23,9 @@ export type Study = Schemas['Story'];
 export type JourneyStep = Schemas['Step'];
 export type DeviceEnrolled = Schemas['EnrolledDevice'];
 export type DeviceCode = Schemas['DeviceCode'];
-export type Decision = Schemas['NewDecision'];
+export type Decision = Pick<Schemas['NewDecision'], 'entry_id' | 'decision' | 'person'> &
+  Partial<Schemas['NewDecision']>;
+export type Because = Schemas['Because'];
 
 export interface Health {
   readonly status: string;
@@ -46,11 +48,16 @@ export interface AccessToken {
   readonly expires_in: number;
 }
 
-/** A study that needs a person, and why. */
+/** A study that needs a person, and why. `reasons` are known to the node that sent the study. */
 export interface Troubled {
   readonly entry_id: string;
   readonly code: string;
   readonly troubles: readonly { readonly code: string; readonly instances: number; readonly since: number }[];
+  readonly reasons?: readonly {
+    readonly code: string;
+    readonly detail: string;
+    readonly instances: readonly number[];
+  }[];
 }
 
 /** A PACS that the mesh knows. */

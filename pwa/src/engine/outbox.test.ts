@@ -25,6 +25,7 @@ const UNUSED = {
   troubles: unused,
   destinations: unused,
   decide: unused,
+  withdraw: unused,
   newDeviceCode: unused,
 };
 

@@ -15,6 +15,7 @@ import { Problem } from '../ui/Problem';
 import { Bar, Button, Card, Note, Page, Title } from '../ui/parts';
 import { LinkNote } from '../ui/RetryNote';
 import { TakeBack } from '../ui/TakeBack';
+import { Withdraw } from '../ui/Withdraw';
 import { Done } from './Done';
 
 export function Study({ id }: { readonly id: string }) {
@@ -66,6 +67,7 @@ function Progress({ item }: { readonly item: OutboxItem }) {
           {t('study.another')}
         </Button>
         {!item.kept && item.problem === null && <TakeBack id={item.id} label={t('study.takeBack')} />}
+        {item.kept && <Withdraw item={item} />}
       </div>
     </Page>
   );

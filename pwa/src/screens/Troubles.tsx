@@ -49,13 +49,19 @@ function Case({ troubled }: { readonly troubled: Troubled }) {
   const [kind, setKind] = useState<Kind | null>(null);
   const [person, setPerson] = useState('');
   const [destination, setDestination] = useState('');
+  const [folder, setFolder] = useState('');
   const [said, setSaid] = useState<string | null>(null);
-  const ready = kind !== null && person.trim() !== '' && (kind !== 'destination' || destination !== '');
+  const ready =
+    kind !== null &&
+    person.trim() !== '' &&
+    (kind !== 'destination' || destination !== '') &&
+    (kind !== 'leave-out' || folder.trim() !== '');
 
   async function submit(): Promise<void> {
     if (kind === null) return;
     const { entry_id } = troubled;
-    setSaid(await decide({ entry_id, decision: kind, person: person.trim(), destination }));
+    const more = kind === 'leave-out' ? { folder: folder.trim() } : {};
+    setSaid(await decide({ entry_id, decision: kind, person: person.trim(), destination, ...more }));
   }
 
   return (
@@ -75,6 +81,7 @@ function Case({ troubled }: { readonly troubled: Troubled }) {
             </p>
           </div>
         ))}
+        <Reasons troubled={troubled} />
         <p className="pt-2">{t('troubles.safe')}</p>
       </div>
       <fieldset className="space-y-2">
@@ -98,6 +105,22 @@ function Case({ troubled }: { readonly troubled: Troubled }) {
           </label>
         ))}
       </fieldset>
+      {kind === 'leave-out' && (
+        <div className="space-y-1">
+          <label htmlFor={`folder-${troubled.entry_id}`} className="font-medium">
+            {t('troubles.folder')}
+          </label>
+          <input
+            id={`folder-${troubled.entry_id}`}
+            className={FIELD}
+            value={folder}
+            autoComplete="off"
+            spellCheck={false}
+            onChange={(event) => setFolder(event.target.value)}
+          />
+          <p className="text-muted text-sm">{t('troubles.folderHint')}</p>
+        </div>
+      )}
       {kind === 'destination' && <Destinations chosen={destination} choose={setDestination} />}
       <div className="space-y-1">
         <label htmlFor={`person-${troubled.entry_id}`} className="font-medium">
@@ -128,6 +151,22 @@ function Case({ troubled }: { readonly troubled: Troubled }) {
         {t('troubles.go')}
       </Button>
     </Card>
+  );
+}
+
+/** What the hospital's archive said, in the node's words. */
+function Reasons({ troubled }: { readonly troubled: Troubled }) {
+  const { t } = useApp((state) => state.language);
+  const reasons = troubled.reasons ?? [];
+  if (reasons.length === 0) return null;
+  return (
+    <ul className="space-y-1 pt-2 text-muted text-sm">
+      {reasons.map(({ code, detail, instances }) => (
+        <li key={code}>
+          <bdi>{detail || code}</bdi> ({t('confirm.images', { count: instances.length })})
+        </li>
+      ))}
+    </ul>
   );
 }
 

@@ -58,6 +58,21 @@ export async function takeBack(id: string): Promise<TakenBack> {
   });
 }
 
+export type Withdrawn = 'withdrawn' | 'may-not' | 'unreachable';
+
+/** End a study that the clinic keeps, before the hospital has it; `person` says who took it back. */
+export async function withdraw(item: OutboxItem, person: string, reason: string): Promise<Withdrawn> {
+  const { device } = get();
+  if (device === null) return 'may-not';
+  try {
+    for (const { id } of item.entries) await clientOf(device).withdraw(id, { person, reason });
+  } catch (error) {
+    return error instanceof Refused ? 'may-not' : 'unreachable';
+  }
+  tryNow();
+  return 'withdrawn';
+}
+
 export async function tryAgain(id: string): Promise<void> {
   await records.apply(id, { type: 'try-again' });
   await refresh();
