@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from node.deliver.destination import Destination, Outgoing, Result
+from node.store.opened import OpenStudy
 from node.store.queue import Proof, QueueEntry
-from node.store.vault import OpenStudy
 from sync.bodies import DestinationBody, Trouble
 from sync.entries import EntryView
 from sync.evidence import Change, Evidence, Expected, InstanceProof, Outcome

@@ -1,31 +1,32 @@
-"""Codecs: how an instance's bytes are made smaller before they are sealed, and brought back bit for bit.
+"""Codecs: how instances' bytes are made smaller before they are sealed, and brought back bit for bit.
 
-Called by the vault. A codec is trusted only after what it made was decoded and found equal. A codec that
-needs to understand the instance (JPEG-LS of native pixels) joins `_CODERS` and returns None where it does
-not apply. Home of zstandard.
+Called by the vault. A codec is trusted only after what it made was decoded and found equal; what does not
+get smaller is stored. Codecs that are decoded and no longer written stay here for ever: a study may come
+back after a year.
 """
 
-import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Protocol, cast
 
 import zstandard
 
-from node.errors import CodecUnknown, StoreDamaged
+from node.errors import CodecUnknown, NodeError, StoreDamaged
+from node.store import units
+from node.store.units import LARGEST_UNIT_BYTES, UNIT_BYTES, Part
 
 STORED = "stored"
-ZSTD = "zstd"
+ZSTD = "zstd"  # written by version 0.1.0
+PACK = "pack"  # units, each behind its length
 
-WHOLE_BYTES = 4 * 1024 * 1024  # instances up to this size are coded as one, larger ones in pieces
-PIECE_BYTES = (
-    4 * 1024 * 1024
-)  # each is a frame of its own: only whole frames are coded without the interpreter
+WHOLE_BYTES = UNIT_BYTES  # instances up to this size are coded whole, larger ones in pieces
+PIECE_BYTES = UNIT_BYTES
 
-_LEVEL = 3  # real CT: 218 MB/s a core to 0.40 of the size; level 1: 352 to 0.44; level 6: 84 to 0.39
 _WORTH_IT = 0.97  # of the size; below, decoding costs less than what is carried
 _WINDOW_BYTES = 8 * 1024 * 1024  # no frame may ask for more memory than this
 _READ_BYTES = 256 * 1024
+_LENGTH_BYTES = 4
 
 
 class Source(Protocol):
@@ -35,67 +36,82 @@ class Source(Protocol):
         """Return at most `size` octets; none at the end."""
 
 
+Run = Callable[[Callable[[bytes], bytes], Iterator[bytes]], Iterator[bytes]]
+
+
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """An instance as it goes into the stream."""
+    """Instances, or a piece of one, as they go into the stream."""
 
     codec: str
     data: bytes = field(repr=False)
 
 
-class _Contexts(threading.local):
-    """zstd contexts cost a megabyte to make and serve one thread at a time."""
-
-    def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=_LEVEL)
-        self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
-
-
-_contexts = _Contexts()
+def code(parts: Sequence[Part]) -> Coded:
+    """Return the smaller form, which decodes to the same bytes, of some instances or a first piece."""
+    size = sum(len(part.data) for part in parts)
+    unit = _verified(parts)
+    if unit is not None and len(unit) + _LENGTH_BYTES <= _WORTH_IT * size:
+        return Coded(PACK, _framed(unit))
+    return Coded(STORED, b"".join(part.data for part in parts))
 
 
-def _zstd(data: bytes) -> bytes | None:
-    """Return one frame, or None if it does not decode to the same bytes."""
-    coded = _contexts.compressor.compress(data)
-    return coded if _contexts.decompressor.decompress(coded, max_output_size=len(data)) == data else None
-
-
-# Each returns the coded bytes, already decoded again and compared, or None if it cannot.
-_CODERS: dict[str, Callable[[bytes], bytes | None]] = {ZSTD: _zstd}
-
-
-def code(data: bytes) -> Coded:
-    """Return the smallest form that decodes to the same bytes, of an instance or of its first piece."""
-    tried = [Coded(name, coded) for name, coder in _CODERS.items() if (coded := coder(data)) is not None]
-    best = min(tried, key=lambda result: len(result.data), default=Coded(STORED, data))
-    return best if len(best.data) <= _WORTH_IT * len(data) else Coded(STORED, data)
-
-
-def code_next(codec: str, data: bytes) -> Coded:
+def code_next(codec: str, part: Part) -> Coded:
     """Return a further piece of an instance, in the codec that `code` chose for the first.
 
     Raises:
         StoreDamaged: what was coded does not decode to the same bytes.
     """
-    coded = data if codec == STORED else _CODERS[codec](data)
-    if coded is None:
+    if codec == STORED:
+        return Coded(STORED, part.data)
+    unit = _verified([part]) or _verified([Part(part.data, part.start, None)])
+    if unit is None:
         raise StoreDamaged("an instance was coded wrongly")
-    return Coded(codec, coded)
+    return Coded(codec, _framed(unit))
 
 
-def decode(codec: str, source: Source, size: int) -> Iterator[bytes]:
+def _verified(parts: Sequence[Part]) -> bytes | None:
+    """Return a unit, or None if it does not decode to the same bytes."""
+    try:
+        unit = units.pack(parts)
+        return unit if _same(units.unpacked(unit), parts) else None
+    except NodeError:
+        return None
+
+
+def _same(pieces: Iterator[memoryview], parts: Sequence[Part]) -> bool:
+    """Tell whether pieces make the same octets as the parts, without a copy of either."""
+    wanted = deque(memoryview(part.data) for part in parts)
+    for piece in pieces:
+        left = piece
+        while left:
+            while wanted and not wanted[0]:
+                wanted.popleft()
+            count = min(len(left), len(wanted[0])) if wanted else 0
+            if not count or left[:count] != wanted[0][:count]:
+                return False
+            left, wanted[0] = left[count:], wanted[0][count:]
+    return not any(wanted)
+
+
+def _framed(unit: bytes) -> bytes:
+    return len(unit).to_bytes(_LENGTH_BYTES, "big") + unit
+
+
+def decode(codec: str, source: Source, size: int, run: Run = map) -> Iterator[bytes]:
     """Yield the original bytes, in pieces; memory stays bounded whatever the source claims.
 
-    The caller checks the digest.
+    The caller checks the digest. `run` maps units to what they hold, in order, maybe ahead.
 
     Raises:
         CodecUnknown: this program is too old for the codec.
         StoreDamaged: the coded bytes are malformed, or make more or less than `size` octets.
     """
     try:
-        pieces = _DECODERS[codec](source)
+        decoder = _DECODERS[codec]
     except KeyError:
         raise CodecUnknown("a codec that this program does not know") from None
+    pieces = decoder(source, run)
     left = size
     for piece in pieces:
         left -= len(piece)
@@ -106,12 +122,12 @@ def decode(codec: str, source: Source, size: int) -> Iterator[bytes]:
         raise StoreDamaged("an instance decodes to another size")
 
 
-def _decode_stored(source: Source) -> Iterator[bytes]:
+def _decode_stored(source: Source, _run: Run) -> Iterator[bytes]:
     while piece := source.read(_READ_BYTES):
         yield piece
 
 
-def _decode_zstd(source: Source) -> Iterator[bytes]:
+def _decode_zstd(source: Source, _run: Run) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
     try:
         with decompressor.stream_reader(
@@ -123,4 +139,32 @@ def _decode_zstd(source: Source) -> Iterator[bytes]:
         raise StoreDamaged("an instance does not decode") from None
 
 
-_DECODERS: dict[str, Callable[[Source], Iterator[bytes]]] = {STORED: _decode_stored, ZSTD: _decode_zstd}
+def _decode_pack(source: Source, run: Run) -> Iterator[bytes]:
+    yield from run(units.unpack, _units_in(source))
+
+
+def _units_in(source: Source) -> Iterator[bytes]:
+    while length := _read(source, _LENGTH_BYTES):
+        size = int.from_bytes(length, "big")
+        if len(length) < _LENGTH_BYTES or size > LARGEST_UNIT_BYTES:
+            raise StoreDamaged("a unit of an impossible size")
+        unit = _read(source, size)
+        if len(unit) != size:
+            raise StoreDamaged("a unit is cut short")
+        yield unit
+
+
+def _read(source: Source, size: int) -> bytes:
+    """Return `size` octets, fewer at the end."""
+    pieces: list[bytes] = []
+    while size and (piece := source.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+_DECODERS: dict[str, Callable[[Source, Run], Iterator[bytes]]] = {
+    STORED: _decode_stored,
+    ZSTD: _decode_zstd,
+    PACK: _decode_pack,
+}

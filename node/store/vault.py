@@ -2,34 +2,35 @@
 
 `keep_study` is called once a submission is confirmed and complete; `open_study` by the forwarder and by
 salvage. Both stream: memory stays flat whatever the study weighs. The vault knows nothing of DICOM, of the
-database or of facts. Coding, sealing and flushing run side by side in a few threads, because zstandard,
-libsodium, SHA-256 and the disk all let go of the interpreter.
+database or of facts. Coding, sealing and flushing run side by side in a few threads, because CharLS,
+zstandard, libsodium, SHA-256 and the disk all let go of the interpreter. How a study is read again:
+`node.store.opened`.
 """
 
 import hashlib
-import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from node.errors import ContentDiffers, NodeError, StoreDamaged
+from node.errors import ContentDiffers, NodeError
 from node.store import codecs
 from node.store.blobs import BlobStore
+from node.store.opened import OpenStudy
+from node.store.pixels import Native, find_native
 from node.store.prefetch import prefetched, resized
+from node.store.units import Part
 from sync import manifest as manifests
 from sync import segments
-from sync.errors import BadBlob, CannotOpen
 from sync.ids import BlobId, EntryId, MeshId
-from sync.manifest import IndexedInstance, Manifest, StudyIndex
+from sync.manifest import IndexedInstance, StudyIndex
 from sync.segments import SEGMENT_BYTES, Kind
 
-_THREADS = 3
-_CODED_AHEAD = 3  # instances of at most codecs.WHOLE_BYTES, or pieces of one
+_THREADS = 2  # that code: it takes all of a core, and the memory for what is coded
+_CODED_AHEAD = 2  # of what is coded together: at most codecs.WHOLE_BYTES, or a piece of one instance
 _SEALED_AHEAD = 2  # segments
-_CACHED_SEGMENTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,16 @@ class Vault:
         study_key = self._random(segments.KEY_BYTES)
         prefix = self._random(segments.PREFIX_BYTES)
         indexed: list[IndexedInstance] = []
-        with ThreadPoolExecutor(_THREADS, "vault") as pool:
-            stream = _SealedStream(self._blobs, study_key, prefix, pool)
+        with ThreadPoolExecutor(_THREADS, "code") as pool, ThreadPoolExecutor(1, "seal") as sealing:
+            stream = _SealedStream(self._blobs, study_key, prefix, sealing)
             try:
-                for number, incoming, coded in _coded(instances, pool):
-                    if number == len(indexed):
-                        indexed.append(_indexed(incoming, coded.codec, stream.position))
+                for batch, coded in _coded(instances, pool):
+                    if batch.begins:
+                        indexed += _indexed(batch, coded, stream.position)
+                    else:
+                        last = indexed[-1]
+                        indexed[-1] = replace(last, coded=last.coded + len(coded.data))
                     stream.add(coded.data)
-                    indexed[-1] = replace(indexed[-1], coded=stream.position - indexed[-1].offset)
                 blobs = stream.finish()
                 data = manifests.build_manifest(
                     StudyIndex(study_uid, tuple(indexed), confirmed),
@@ -118,7 +121,7 @@ class Vault:
                 raise
         return Kept(entry_id, data, tuple(blobs), len(data) + sum(size for _, size in blobs))
 
-    def open_study(self, manifest: bytes, secret: bytes) -> "OpenStudy":
+    def open_study(self, manifest: bytes, secret: bytes) -> OpenStudy:
         """Open a study with an X25519 secret key of one of its recipients; blobs are read when needed.
 
         Raises:
@@ -128,7 +131,7 @@ class Vault:
         parsed = manifests.parse_manifest(manifest)
         return OpenStudy(self._blobs, parsed, manifests.open_key(parsed, secret))
 
-    def open_granted(self, manifest: bytes, box: bytes, secret: bytes) -> "OpenStudy":
+    def open_granted(self, manifest: bytes, box: bytes, secret: bytes) -> OpenStudy:
         """Open a study with a sealed box from a `grant` fact.
 
         Raises:
@@ -137,94 +140,6 @@ class Vault:
         """
         parsed = manifests.parse_manifest(manifest)
         return OpenStudy(self._blobs, parsed, manifests.open_box(parsed, box, secret))
-
-
-class OpenStudy:
-    """A study that is open for reading. Instances may be read from several threads."""
-
-    def __init__(self, blobs: BlobStore, manifest: Manifest, study_key: bytes) -> None:
-        self.manifest = manifest
-        self.index = manifests.open_index(manifest, study_key)
-        self._blobs = blobs
-        self._study_key = study_key
-        self._lock = threading.Lock()
-        self._prefix: bytes | None = None
-        self._cache: OrderedDict[int, bytes] = OrderedDict()
-
-    def read(self, instance: IndexedInstance) -> Iterator[bytes]:
-        """Yield the original bytes of an instance, in pieces; only the segments that it needs are read.
-
-        The last piece is yielded only after the SHA-256 of all was compared with the index, so that a
-        damaged instance never comes out whole.
-
-        Raises:
-            BlobMissing: a blob is not here.
-            StoreDamaged: the bytes are not those that were sealed.
-            CodecUnknown: a newer program coded it.
-        """
-        digest = hashlib.sha256()
-        held = b""
-        source = _Slice(self._segment, instance.offset, instance.coded)
-        for piece in codecs.decode(instance.codec, source, instance.size):
-            digest.update(piece)
-            if held:
-                yield held
-            held = piece
-        if digest.digest() != instance.sha256:
-            raise StoreDamaged("an instance is not what was sealed")
-        if held:
-            yield held
-
-    def _segment(self, counter: int) -> bytes:
-        """Return the plaintext of one segment."""
-        with self._lock:
-            if counter in self._cache:
-                self._cache.move_to_end(counter)
-                return self._cache[counter]
-        plaintext = self._open_segment(counter)
-        with self._lock:
-            self._cache[counter] = plaintext
-            while len(self._cache) > _CACHED_SEGMENTS:
-                self._cache.popitem(last=False)
-        return plaintext
-
-    def _open_segment(self, counter: int) -> bytes:
-        if not 0 <= counter < len(self.manifest.blobs):
-            raise StoreDamaged("the index points beyond the study")
-        blob_id, _ = self.manifest.blobs[counter]
-        try:
-            segment = segments.open_at(
-                self._study_key,
-                self._blobs.get(blob_id),
-                kind=Kind.STREAM,
-                counter=counter,
-                final=counter == len(self.manifest.blobs) - 1,
-                prefix=self._prefix,
-            )
-        except (BadBlob, CannotOpen):
-            raise StoreDamaged("a segment is not what was sealed") from None
-        self._prefix = segment.prefix
-        return segment.plaintext
-
-
-class _Slice:
-    """A stretch of the stream, to be read from once."""
-
-    def __init__(self, segment: Callable[[int], bytes], offset: int, length: int) -> None:
-        self._segment = segment
-        self._position = offset
-        self._end = offset + length
-
-    def read(self, size: int, /) -> bytes:
-        counter, start = divmod(self._position, SEGMENT_BYTES)
-        stop = min(start + size, start + self._end - self._position, SEGMENT_BYTES)
-        if stop <= start:
-            return b""
-        piece = self._segment(counter)[start:stop]
-        if len(piece) != stop - start:
-            raise StoreDamaged("the index points beyond the study")
-        self._position += len(piece)
-        return piece
 
 
 class _SealedStream:
@@ -282,44 +197,64 @@ class _SealedStream:
         return self._blobs.put(blob), len(blob)
 
 
-def _coded(
-    instances: Iterable[Incoming], pool: ThreadPoolExecutor
-) -> Iterator[tuple[int, Incoming, codecs.Coded]]:
-    """Yield the coded pieces of all instances in order: one thread reads, the pool codes ahead.
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What is coded together: instances, or a piece of a large one, which `begins` it or goes on."""
 
-    With each comes the number of its instance.
-    """
-    waiting: deque[tuple[int, Incoming, Future[codecs.Coded]]] = deque()
-    codec, last = "", -1
-    for number, incoming, piece in prefetched(_pieces(instances)):
-        if number == last:
-            codec = codec or waiting[-1][2].result().codec
-            future = pool.submit(codecs.code_next, codec, piece)
+    begins: bool
+    members: tuple[Incoming, ...]
+    parts: tuple[Part, ...]
+
+
+def _coded(instances: Iterable[Incoming], pool: ThreadPoolExecutor) -> Iterator[tuple[_Batch, codecs.Coded]]:
+    """Yield all batches, coded, in order: one thread reads, the pool codes ahead."""
+    waiting: deque[tuple[_Batch, Future[codecs.Coded]]] = deque()
+    codec = ""
+    for batch in prefetched(_batches(instances), ahead=1):
+        if batch.begins:
+            future, codec = pool.submit(codecs.code, batch.parts), ""
         else:
-            future = pool.submit(codecs.code, piece)
-            codec, last = "", number
-        waiting.append((number, incoming, future))
+            codec = codec or waiting[-1][1].result().codec
+            future = pool.submit(codecs.code_next, codec, batch.parts[0])
+        waiting.append((batch, future))
         if len(waiting) > _CODED_AHEAD:
             yield _result(*waiting.popleft())
     while waiting:
         yield _result(*waiting.popleft())
 
 
-def _result(
-    number: int, incoming: Incoming, future: Future[codecs.Coded]
-) -> tuple[int, Incoming, codecs.Coded]:
-    return number, incoming, future.result()
+def _result(batch: _Batch, future: Future[codecs.Coded]) -> tuple[_Batch, codecs.Coded]:
+    return batch, future.result()
 
 
-def _pieces(instances: Iterable[Incoming]) -> Iterator[tuple[int, Incoming, bytes]]:
-    """Read the instances, small ones whole, large ones in pieces."""
-    for number, incoming in enumerate(instances):
-        large = incoming.size > codecs.WHOLE_BYTES
-        size = codecs.PIECE_BYTES if large else max(1, incoming.size)
-        for piece in resized(_checked(incoming), size):
-            yield number, incoming, piece
-        if incoming.size == 0:
-            yield number, incoming, b""
+def _batches(instances: Iterable[Incoming]) -> Iterator[_Batch]:
+    """Read the instances: small ones whole and some together, large ones in pieces."""
+    members: list[Incoming] = []
+    parts: list[Part] = []
+    room = codecs.WHOLE_BYTES
+    for incoming in instances:
+        if incoming.size > room and members:
+            yield _Batch(True, tuple(members), tuple(parts))
+            members, parts, room = [], [], codecs.WHOLE_BYTES
+        if incoming.size > codecs.WHOLE_BYTES:
+            yield from _pieces(incoming)
+            continue
+        data = b"".join(_checked(incoming))
+        members.append(incoming)
+        parts.append(Part(data, 0, find_native(data, incoming.size)))
+        room -= incoming.size
+    if members:
+        yield _Batch(True, tuple(members), tuple(parts))
+
+
+def _pieces(incoming: Incoming) -> Iterator[_Batch]:
+    start = 0
+    native: Native | None = None
+    for piece in resized(_checked(incoming), codecs.PIECE_BYTES):
+        if not start:
+            native = find_native(piece, incoming.size)
+        yield _Batch(not start, (incoming,), (Part(piece, start, native),))
+        start += len(piece)
 
 
 def _checked(incoming: Incoming) -> Iterator[bytes]:
@@ -336,14 +271,19 @@ def _checked(incoming: Incoming) -> Iterator[bytes]:
         raise ContentDiffers("an instance is not what was confirmed")
 
 
-def _indexed(incoming: Incoming, codec: str, offset: int) -> IndexedInstance:
-    return IndexedInstance(
-        uid=incoming.uid,
-        sop_class=incoming.sop_class,
-        syntax=incoming.syntax,
-        offset=offset,
-        coded=0,
-        codec=codec,
-        size=incoming.size,
-        sha256=incoming.sha256,
-    )
+def _indexed(batch: _Batch, coded: codecs.Coded, offset: int) -> Iterator[IndexedInstance]:
+    """Yield the index of what begins at `offset`: of a unit, its first member has all the octets."""
+    end = offset + len(coded.data)
+    for incoming, part in zip(batch.members, batch.parts, strict=True):
+        length = len(part.data) if coded.codec == codecs.STORED else end - offset
+        yield IndexedInstance(
+            uid=incoming.uid,
+            sop_class=incoming.sop_class,
+            syntax=incoming.syntax,
+            offset=offset,
+            coded=length,
+            codec=coded.codec,
+            size=incoming.size,
+            sha256=incoming.sha256,
+        )
+        offset += length

@@ -179,7 +179,10 @@ def test_what_a_dead_laptop_held_is_delivered_from_its_files_alone(tmp_path: Pat
         clinic.stop()
         rescued = shutil.copytree(clinic.home.blobs, tmp_path / "rescued")
         shutil.rmtree(clinic.folder)
-        spoilt = max(rescued.rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+        segments = [
+            path for path in rescued.rglob("*") if path.is_file() and path.read_bytes()[:4] == b"CMB1"
+        ]
+        spoilt = max(segments, key=lambda path: path.stat().st_size)
         good = spoilt.read_bytes()
         spoilt.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
 

@@ -27,6 +27,7 @@ HOME: dict[str, set[str]] = {
     "fpdf": {"node.wrap.page", "node.wrap.text"},
     "httpx": {"node.deliver.", "node.mesh.client", "node.mesh.joining", "node.cli.", "node.demo."},
     "ifaddr": {"node.addresses"},
+    "imagecodecs": {"node.store.images"},
     "joserfc": {"node.api.tokens"},
     "PIL": {"node.wrap.pictures"},
     "nacl": {
@@ -42,6 +43,7 @@ HOME: dict[str, set[str]] = {
             "node.intake.submissions",
         ),
     },
+    "numpy": {"node.store.images"},
     "platformdirs": {"node.config"},
     "pydantic": {"node.config", "node.api."},
     "pydantic_settings": {"node.config"},
@@ -59,7 +61,7 @@ HOME: dict[str, set[str]] = {
     "uharfbuzz": {"node.wrap.text"},
     "uvicorn": {"node.serving", "node.mesh.peercert", "node.sandbox_pacs"},
     "zeroconf": {"node.mesh.discovery"},
-    "zstandard": {"node.store.codecs"},
+    "zstandard": {"node.store.codecs", "node.store.units"},
 }
 # Libraries that come with one that pyproject.toml names, as its public face.
 COMES_WITH = {
