@@ -20,7 +20,6 @@ from sync.ids import BlobId, EntryId, NodeId
 
 _TIMEOUT = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
 _NEWS_TIMEOUT = httpx.Timeout(connect=5.0, read=wire.NEWS_WAIT_S + 15.0, write=15.0, pool=15.0)
-IN_FLIGHT = 4
 _MAX_PROBLEM = 65_536
 
 
@@ -41,7 +40,7 @@ class PeerClient:
             timeout=_TIMEOUT,
             trust_env=False,
             follow_redirects=False,
-            limits=httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT),
+            limits=httpx.Limits(max_connections=wire.IN_FLIGHT, max_keepalive_connections=wire.IN_FLIGHT),
         )
         self._http.event_hooks = {"request": [self._trace]}
         self._lock = threading.Lock()
@@ -109,7 +108,7 @@ class PeerClient:
             _check(answer)
             if offset and answer.status_code != 206:
                 raise PeerRefused("the peer does not know ranges")
-            yield from answer.iter_bytes(1024 * 1024)
+            yield from answer.iter_bytes()  # as it comes: what was cut off in a buffer would come again
 
     def put_blob(self, blob: BlobId, offset: int, data: bytes, total: int) -> None:
         """Send a blob's octets from `offset` on."""

@@ -7,22 +7,24 @@ fetches and offers. What is decided here is decided by `sync`; this module asks 
 import logging
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from secrets import token_hex
 
 from node.clock import Clock
 from node.errors import BlobMissing, DiskFull, Refused
+from node.mesh.arriving import Arriving
 from node.mesh.space import Space
-from node.mesh.wire import FACTS_BATCH_BYTES, FRAME_LIMIT, MAX_BLOB, MAX_IDS, Hello, Lack
+from node.mesh.wire import FACTS_BATCH_BYTES, FRAME_LIMIT, IN_FLIGHT, MAX_BLOB, MAX_IDS, Hello, Lack
 from node.store.holdings import Holdings
 from node.store.queue import QueueEntry
 from sync.bodies import Role
-from sync.errors import BadManifest
+from sync.errors import BadBlob, BadManifest
 from sync.facts import FactClass
 from sync.ids import BlobId, EntryId, FactId, NodeId, short
 from sync.ledger import Added, Outcome
-from sync.plan import is_on_its_way
+from sync.plan import blobs_to_move, is_on_its_way
 from sync.reconcile import Reconciler, Snapshot
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Exchange:
     def __init__(self, holdings: Holdings, space: Space, clock: Clock, *, version: str) -> None:
         self.holdings = holdings
         self.space = space
+        self.arriving = Arriving(clock)
         self._clock = clock
         self._version = version
         self._snapshots: OrderedDict[str, tuple[FactClass, Snapshot]] = OrderedDict()
@@ -143,12 +146,24 @@ class Exchange:
 
     # -- blobs ----------------------------------------------------------------------------------
 
-    def lacks(self, entries: list[bytes]) -> dict[EntryId, Lack | None]:
-        """Say what this node lacks of each entry; None for what it does not want."""
-        return {EntryId(entry): self.lack(EntryId(entry)) for entry in entries[:MAX_IDS]}
+    def lacks(self, entries: list[bytes], peer: NodeId) -> dict[EntryId, Lack | None]:
+        """Say what this node lacks of each entry; None for what it does not want.
 
-    def lack(self, entry: EntryId) -> Lack | None:
-        """Say what this node lacks of an entry, or None if it does not want it."""
+        Who asks about one entry is about to give it: the first blobs of the answer are expected from him.
+        """
+        lacks = {EntryId(entry): self.lack(EntryId(entry), peer) for entry in entries[:MAX_IDS]}
+        if len(entries) == 1:
+            for lack in filter(None, lacks.values()):
+                for blob, _ in lack.blobs[:IN_FLIGHT]:
+                    self.arriving.progress(peer, blob)
+        return lacks
+
+    def lack(self, entry: EntryId, peer: NodeId | None = None) -> Lack | None:
+        """Say what this node lacks of an entry, or None if it does not want it.
+
+        What somebody other than `peer` is bringing now is left out, and each peer is told to begin at
+        another place, so that several givers share a study.
+        """
         held = self.holdings.queue.get(entry)
         if held is None or held.erasing or held.erased:
             return None
@@ -158,7 +173,7 @@ class Exchange:
         if not self.holdings.has_manifest(entry):
             size = view.announced.size if view.announced else 0
             return Lack(True, ()) if self.space.takes(held, view, size) else None
-        missing = self.holdings.missing(entry)
+        missing = self._finish_parts(self.holdings.missing(entry))
         if not missing:
             self.holdings.check_complete(entry)
             return None
@@ -166,7 +181,18 @@ class Exchange:
         octets = sum(size - min(partial(blob), size) for blob, size in missing)
         if not self.space.takes(held, view, octets):
             return None
-        return Lack(False, tuple((blob, min(partial(blob), size)) for blob, size in missing))
+        open_ = [(blob, size) for blob, size in missing if not self.arriving.by_another(peer, blob)]
+        here = {blob: partial(blob) for blob, _ in open_}
+        return Lack(False, tuple(blobs_to_move(open_, here, start=peer[0] if peer else 0)))
+
+    def _finish_parts(self, missing: list[tuple[BlobId, int]]) -> list[tuple[BlobId, int]]:
+        """Make whole what a cut came just before, and return what is missing then."""
+        blobs = self.holdings.blobs
+        for blob, size in missing:
+            if blobs.partial_size(blob) >= size:
+                with suppress(BadBlob, BlobMissing):
+                    blobs.finish_partial(blob)
+        return [(blob, size) for blob, size in missing if not blobs.has(blob)]
 
     def holds(self, entries: list[bytes]) -> list[EntryId]:
         """Return those of these entries that are whole here now; this node keeps them for a while."""

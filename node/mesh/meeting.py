@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from node.errors import DiskFull, PeerRefused, PeerUnreachable, WrongOffset
 from node.mesh import wire
-from node.mesh.client import IN_FLIGHT, PeerClient
+from node.mesh.client import PeerClient
 from node.mesh.exchange import Access, Exchange
 from node.store.queue import QueueEntry
 from sync.entries import EntryView
@@ -25,6 +25,7 @@ from sync.reconcile import Reconciler
 
 log = logging.getLogger(__name__)
 _MAX_ROUNDS = 400
+_AT_MOST = 64  # blobs given before asking again what the peer lacks
 _NAMES = {FactClass.PERMANENT: "permanent", FactClass.LIVE: "live"}
 
 
@@ -152,7 +153,7 @@ class _Meet:
             space.relieve()
         held = [h for h in self._holdings.queue.all() if not h.erasing and h.ended_ms is None]
         pairs = [(entry, self._holdings.view(entry.entry)) for entry in held]
-        with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="blobs") as pool:
+        with ThreadPoolExecutor(wire.IN_FLIGHT, thread_name_prefix="blobs") as pool:
             try:
                 self._fetch_all(pool, pairs)
                 self._give_all(pool, pairs)
@@ -207,6 +208,14 @@ class _Meet:
         """Fetch one blob from where it was cut; say whether it is whole here now."""
         if self._exchange.is_bad(self._peer, blob):
             return False
+        with self._exchange.arriving.from_peer(self._peer, blob) as alone:
+            if not alone:
+                return False  # another meeting brings it
+            if self._holdings.blobs.has(blob) and size is not None:
+                return True  # another meeting has brought it since
+            return self._fetch_alone(blob, size)
+
+    def _fetch_alone(self, blob: BlobId, size: int | None) -> bool:
         offset = self._holdings.blobs.partial_size(blob)
         if size is not None and offset >= size:
             return self._keep_fetched(blob, offset, b"")
@@ -215,6 +224,7 @@ class _Meet:
         try:
             for piece in self._client.get_blob(blob, offset):
                 received += piece
+                self._exchange.arriving.progress(self._peer, blob)
                 if offset + len(received) > limit:
                     raise BadBlob("longer than it should be")
         except PeerUnreachable:
@@ -264,27 +274,43 @@ class _Meet:
     def _give_entry(self, pool: ThreadPoolExecutor, entry: EntryId, lack: wire.Lack) -> None:
         if lack.manifest:
             self._give_blob(BlobId(entry), 0)
+        now = self._client.lack([entry]).get(entry)  # alone: what it answers first is expected from here
+        if now is not None and not now.manifest:
+            self._share(pool, entry, now)
+
+    def _share(self, pool: ThreadPoolExecutor, entry: EntryId, lack: wire.Lack) -> None:
+        """Give a study a few blobs at a time, and ask in between what others have given meanwhile.
+
+        The peer tells each giver another place to begin at. As long as nobody else gives, more go between
+        two questions.
+        """
+        few = wire.IN_FLIGHT
+        while True:
+            here = [(blob, offset) for blob, offset in lack.blobs if self._holdings.blobs.has(blob)]
+            moves = here[:few]
+            given = list(pool.map(lambda move: self._give_blob(*move), moves))
+            if not any(given) or len(moves) == len(here):
+                return
             again = self._client.lack([entry]).get(entry)
             if again is None or again.manifest:
                 return
+            alone = len(again.blobs) == len(lack.blobs) - len(moves)
+            few = min(2 * few, _AT_MOST) if alone else wire.IN_FLIGHT
             lack = again
-        here = [(blob, offset) for blob, offset in lack.blobs if self._holdings.blobs.has(blob)]
-        turn = self._exchange.node_id[0] % len(here) if here else 0
-        for _ in pool.map(lambda move: self._give_blob(*move), here[turn:] + here[:turn]):
-            pass
 
-    def _give_blob(self, blob: BlobId, offset: int) -> None:
+    def _give_blob(self, blob: BlobId, offset: int) -> bool:
         """Send one blob from where the peer has it; a refusal of one blob ends nothing else."""
         size = self._holdings.blobs.size(blob)
         if size is None or offset > size:
-            return
+            return False
         data = self._holdings.blobs.read(blob, offset, size - offset)
         try:
             self._client.put_blob(blob, offset, data, size)
         except PeerRefused as error:
             log.info("blob refused blob=%s code=%s", short(blob), error.peer_code)
-            return
+            return False
         self._meeting.count(blobs_out=1, bytes_out=len(data))
+        return True
 
 
 def _batches(raws: Iterable[bytes]) -> Iterable[list[bytes]]:

@@ -104,7 +104,7 @@ def router(exchange: Exchange, news: News, *, met: Callable[[NodeId], None]) -> 
     async def lack(request: Request, peer: Peer) -> Response:
         need_all(peer)
         entries = wire.decode_ids(await _body(request, wire.MAX_BODY))
-        return _cbor(wire.encode_lacks(await run_in_threadpool(exchange.lacks, entries)))
+        return _cbor(wire.encode_lacks(await run_in_threadpool(exchange.lacks, entries, peer)))
 
     @routes.post("/holds")
     async def holds(request: Request, peer: Peer) -> Response:
@@ -138,15 +138,18 @@ def router(exchange: Exchange, news: News, *, met: Callable[[NodeId], None]) -> 
         blob = _blob_id(name)
         offset, total = _place(request)
         received = bytearray()
-        try:
-            async for piece in request.stream():
-                received += piece
-                if offset + len(received) > total:
-                    raise Refused("too-large", "more than the blob's size")
-        except ClientDisconnect:
-            await run_in_threadpool(exchange.keep_part, blob, offset, bytes(received), total)
-            return Response(status_code=408)  # nobody reads it
-        whole = await run_in_threadpool(exchange.put_blob, blob, offset, bytes(received), total)
+        with exchange.arriving.from_peer(peer, blob) as alone:
+            try:
+                async for piece in request.stream():
+                    received += piece
+                    if alone:
+                        exchange.arriving.progress(peer, blob)
+                    if offset + len(received) > total:
+                        raise Refused("too-large", "more than the blob's size")
+            except ClientDisconnect:
+                await run_in_threadpool(exchange.keep_part, blob, offset, bytes(received), total)
+                return Response(status_code=408)  # nobody reads it
+            whole = await run_in_threadpool(exchange.put_blob, blob, offset, bytes(received), total)
         if whole:
             await run_in_threadpool(exchange.after_blob, blob)
         return Response(status_code=201 if whole else 202)

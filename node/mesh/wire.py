@@ -23,6 +23,7 @@ MAX_IDS = 2_000
 FRAME_LIMIT = 128 * 1024
 FACTS_BATCH_BYTES = 1024 * 1024
 NEWS_WAIT_S = 25.0
+IN_FLIGHT = 4  # requests at once over one line
 
 
 @dataclass(frozen=True, slots=True)
