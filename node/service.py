@@ -26,6 +26,7 @@ from node.api import (
     members,
     origins,
     problems,
+    quarantine,
     setup,
     sticks,
     studies,
@@ -41,6 +42,7 @@ from node.config import Settings
 from node.door import PeopleDoor
 from node.home import Home
 from node.intake.examination import ExaminedStudy
+from node.intake.quarantine import Quarantine
 from node.intake.submissions import Intake
 from node.intake.uploads import Limits
 from node.jobs.auditing import record_facts, sign_head
@@ -195,6 +197,13 @@ class Service:
             wake=lambda: node.signals.tell("intake"),
             changed=lambda submission: node.signals.tell("submissions", submission),
         )
+        self._quarantine = Quarantine(
+            node.database,
+            keys=node.keystore.intake,
+            uploads=self._intake.uploads,
+            keep=self._keep,
+            changed=lambda submission: node.signals.tell("submissions", submission),
+        )
         self._delivery = Delivery(node)
         self._replicator = Replicator(
             self._exchange, node.notes, node.clock, self._dial, every_s=node.settings.replicate_every_s
@@ -295,6 +304,7 @@ class Service:
         app.include_router(auth.router(self._authoriser))
         app.include_router(submissions.router(self._intake, require))
         app.include_router(uploads.router(self._intake, require))
+        app.include_router(quarantine.router(self._quarantine, require))
         app.include_router(studies.router(node, require))
         app.include_router(events.router(node.signals, require))
         app.include_router(admin.router(node, self._inviter, require))

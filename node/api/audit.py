@@ -34,6 +34,9 @@ ACTS: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/uploads/{upload_id}"): "",  # as PATCH, for clients that cannot send that
     ("PATCH", "/api/v1/uploads/{upload_id}"): "",  # the octets of one upload come in thousands of parts
     ("DELETE", "/api/v1/uploads/{upload_id}"): "upload-removed",
+    ("GET", "/api/v1/admin/quarantine/{submission_id}/{number}"): "quarantine-read",
+    ("POST", "/api/v1/admin/quarantine/{submission_id}/{number}/send"): "quarantine-sent",
+    ("DELETE", "/api/v1/admin/quarantine/{submission_id}/{number}"): "quarantine-removed",
     ("POST", "/api/v1/destinations"): "destination-set",
     ("POST", "/api/v1/admin/device-codes"): "code-given",
     ("DELETE", "/api/v1/admin/devices/{device_id}"): "device-revoked",

@@ -42,6 +42,8 @@ STATUS: dict[str, int] = {
     "blob-missing": 404,
     "submission-unknown": 404,
     "upload-unknown": 404,
+    "not-quarantined": 404,
+    "not-sendable": 422,
     "study-unknown": 404,
     "node-unknown": 404,
     "device-unknown": 404,

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from node import reconcile_stdio
-from node.cli import audit, deciding, demo, devices, members, mesh, phone, sticks, studies
+from node.cli import audit, deciding, demo, devices, members, mesh, phone, quarantine, sticks, studies
 
 _HELP = """Bring medical images from clinics without internet into the hospital's PACS, and lose nothing.
 
@@ -31,6 +31,7 @@ app.command()(studies.submit)
 app.command()(studies.studies)
 app.command()(studies.status)
 app.add_typer(deciding.troubles, name="troubles")
+app.add_typer(quarantine.quarantine, name="quarantine")
 app.command()(deciding.withdraw)
 app.command()(deciding.recall)
 app.command()(deciding.receipt)

@@ -4,6 +4,7 @@ Errors of the API come back as the node's own, with their codes.
 """
 
 import hashlib
+import os
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -43,6 +44,18 @@ class Remote:
     def delete(self, path: str) -> Any:
         """Send a DELETE."""
         return self._call("DELETE", path)
+
+    def download(self, path: str, to: Path) -> int:
+        """Write what a GET answers to a new file, readable by its owner only; return how many octets."""
+        written = 0
+        with self._http.stream("GET", path) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise _refusal(answer)
+            with os.fdopen(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                for piece in answer.iter_bytes():
+                    written += file.write(piece)
+        return written
 
     def upload(
         self, url: str, submission: str, data: BinaryIO, length: int, sent: Callable[[int], None]
@@ -84,14 +97,19 @@ class Remote:
             raise NotRunning("the node does not answer") from None
         if answer.is_success:
             return answer
-        try:
-            said = answer.json()
-        except ValueError:
-            said = {}
-        raise Refused(
-            str(said.get("code", "refused")),
-            str(said.get("detail", f"the node answered {answer.status_code}")),
-        )
+        raise _refusal(answer)
+
+
+def _refusal(answer: httpx.Response) -> Refused:
+    """Return the node's own error, as the API told it."""
+    try:
+        said = answer.json()
+    except ValueError:
+        said = {}
+    return Refused(
+        str(said.get("code", "refused")),
+        str(said.get("detail", f"the node answered {answer.status_code}")),
+    )
 
 
 @contextmanager

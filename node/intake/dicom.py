@@ -61,7 +61,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a file turned out to be: an instance, a directory, a document, or a code of why it is neither.
+    """What a file turned out to be: an instance, a directory, a document, or a code of why it is none.
+
+    With a code, `header` is what could be read before the file turned out to be unsound, if that says which
+    image it is.
 
     `prefix` is what has to stand in front of the file's octets to make a Part 10 file of it; `sha256` is of
     both.
@@ -118,13 +121,20 @@ class HeaderReader:
         if told.get("code") == "dicomdir":
             return Found(code="dicomdir", listed=tuple((str(path), str(uid)) for path, uid in told["listed"]))
         if "code" in told:
-            return Found(code=str(told["code"]))
+            return self._unsound(stream, size, told)
         if stream.drain() != size:
             return Found(code="truncated")
         sha256 = stream.hash.hexdigest()
         if content in DOCUMENTS:
             return Found(document=Measured(content.value, **told), sha256=sha256)
         return Found(header=Header(**told), sha256=sha256, prefix=stream.prefix)
+
+    def _unsound(self, stream: "_Forward", size: int, told: dict[str, Any]) -> Found:
+        code, header = str(told["code"]), told.get("header")
+        if header is None or stream.drain() != size:
+            return Found(code=code)
+        sha256 = stream.hash.hexdigest()
+        return Found(header=Header(**header), sha256=sha256, code=code, prefix=stream.prefix)
 
     def close(self) -> None:
         """End the worker process."""

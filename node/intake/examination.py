@@ -100,10 +100,19 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file that is not sent, and the code of why. `name` is as the sender called it."""
+    """A file that is not sent, and the code of why. `name` is as the sender called it.
+
+    Of a quarantined one: where its bytes are; which image of which study it says it is, if it says so; and
+    what a person decided, `sent` or `removed`.
+    """
 
     name: str = field(repr=False)
     code: str
+    size: int = 0
+    place: Place = ()
+    study_uid: str = field(default="", repr=False)
+    instance: ExaminedInstance | None = None
+    decided: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +174,8 @@ def from_json(data: bytes) -> Examination:
         studies=tuple(_study(study) for study in value["studies"]),
         patients=value["patients"],
         documents=tuple(Document(**_placed(document)) for document in value.get("documents", ())),
-        skipped=tuple(LeftOut(**item) for item in value["skipped"]),
-        quarantined=tuple(LeftOut(**item) for item in value["quarantined"]),
+        skipped=tuple(map(_left_out, value["skipped"])),
+        quarantined=tuple(map(_left_out, value["quarantined"])),
         directory=None if directory is None else _directory(directory),
         code=value["code"],
     )
@@ -180,6 +189,17 @@ def _study(value: dict[str, Any]) -> ExaminedStudy:
             "body_parts": tuple(value["body_parts"]),
             "series": tuple(ExaminedSeries(**series) for series in value["series"]),
             "instances": tuple(ExaminedInstance(**_placed(instance)) for instance in value["instances"]),
+        }
+    )
+
+
+def _left_out(value: dict[str, Any]) -> LeftOut:
+    instance = value.get("instance")
+    return LeftOut(
+        **{
+            **value,
+            "place": tuple(value.get("place", ())),
+            "instance": None if instance is None else ExaminedInstance(**_placed(instance)),
         }
     )
 

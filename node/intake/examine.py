@@ -168,7 +168,7 @@ class _Findings:
     paths: set[str] = field(default_factory=set)  # of instances, each with all of its ends
 
     def add(self, name: str, size: int, place: Place, found: Found) -> None:
-        code, header = found.code, found.header
+        code, header, instance = found.code, found.header, None
         if found.listed is not None:
             self.listed = {**(self.listed or {}), **dict.fromkeys(found.listed)}
         if header is not None:
@@ -181,6 +181,7 @@ class _Findings:
                 place,
                 found.prefix.hex(),
             )
+        if header is not None and instance is not None and code is None:
             self.paths |= _ends_of(name)
             before = self.instances.setdefault(header.uid, instance)
             if before is instance:
@@ -191,8 +192,11 @@ class _Findings:
             self.documents.append(
                 Document(name, picture.kind, size, found.sha256, place, picture.width, picture.height)
             )
-        if code is not None:
-            (self.skipped if code in SKIPPED else self.quarantined).append(LeftOut(name, code))
+        if code in SKIPPED:
+            self.skipped.append(LeftOut(name, code, size))
+        elif code is not None:
+            study_uid = "" if header is None else header.study_uid
+            self.quarantined.append(LeftOut(name, code, size, place, study_uid, instance))
 
     def examination(self, known: Known) -> Examination:
         by_study: dict[str, list[str]] = {}

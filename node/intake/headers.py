@@ -43,11 +43,12 @@ _INFLATE_STEP = 1 << 20
 
 
 class BadHeader(Exception):
-    """The file is not sound; `code` is one of `node.intake.reasons`."""
+    """The file is not sound; `code` is one of `node.intake.reasons`. `walked`: what was read before that."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
+        self.walked: Walked | None = None
 
 
 class Source(Protocol):
@@ -69,14 +70,14 @@ class Walked:
     is encapsulated.
     """
 
-    meta: dict[int, bytes]
-    picked: bytearray
-    implicit: bool
-    little: bool
-    records: list[dict[int, bytes]] = field(repr=False)
-    rows: bool
-    pixels: bool
-    fragments: bool
+    meta: dict[int, bytes] = field(default_factory=dict, repr=False)
+    picked: bytearray = field(default_factory=bytearray, repr=False)
+    implicit: bool = False
+    little: bool = True
+    records: list[dict[int, bytes]] = field(default_factory=list, repr=False)
+    rows: bool = False
+    pixels: bool = False
+    fragments: bool = False
 
 
 def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -> Walked:
@@ -91,20 +92,30 @@ def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -
     Raises:
         BadHeader: `truncated`, `malformed`, `too-complex` or `inflates-too-much`.
     """
-    cursor = _Cursor(source, start, little=True)
-    meta = {} if syntax else _meta(cursor)
+    walked = Walked()
+    try:
+        _walk(_Cursor(source, start, little=True), walked, wanted, syntax)
+    except BadHeader as error:
+        error.walked = walked
+        raise
+    return walked
+
+
+def _walk(cursor: "_Cursor", walked: Walked, wanted: frozenset[int], syntax: str) -> None:
+    """Fill in `walked` as far as the file is sound."""
+    if not syntax:
+        _meta(cursor, walked.meta)
+    meta, picked, records = walked.meta, walked.picked, walked.records
     syntax = syntax or text(meta.get(META_SYNTAX, b""))
     if not syntax:
         raise BadHeader("malformed")
     if syntax in DEFLATED:
-        cursor = _Cursor(_Inflated(source, cursor.at), 0, little=True)
-    cursor.little = syntax != BIG_ENDIAN
-    implicit = syntax == IMPLICIT
+        cursor = _Cursor(_Inflated(cursor.source, cursor.at), 0, little=True)
+    cursor.little = walked.little = syntax != BIG_ENDIAN
+    implicit = walked.implicit = syntax == IMPLICIT
     directory = text(meta.get(META_CLASS, b"")) == DICOMDIR
-    picked, records = bytearray(), list[dict[int, bytes]]()
     # Containers that we are in: (is it a sequence, are its elements of implicit VR, where it ends if it says)
     stack: list[tuple[bool, bool, int | None]] = []
-    seen_rows = seen_pixels = fragments = False
     elements = 0
     while True:
         while stack and stack[-1][2] is not None and cursor.at >= stack[-1][2]:
@@ -116,7 +127,7 @@ def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -
             raise BadHeader("too-complex")
         begin = cursor.at
         if not cursor.has(8):
-            if stack or (cursor.left() and not seen_pixels):
+            if stack or (cursor.left() and not walked.pixels):
                 raise BadHeader("truncated")
             break
         tag = cursor.tag()
@@ -146,7 +157,7 @@ def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -
         try:
             vr, length, head = _element(cursor, implicit=inside_implicit)
         except BadHeader:
-            if seen_pixels and not stack:
+            if walked.pixels and not stack:
                 break  # padding after the pixels, as some writers leave it
             raise
         if length == _UNDEFINED:
@@ -154,7 +165,7 @@ def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -
             if vr in (b"SQ", b"UN", b""):
                 stack.append((True, inside_implicit or vr == b"UN", None))
             else:
-                fragments = True
+                walked.fragments = True
                 _skip_fragments(cursor)
         elif directory and tag == RECORDS and not stack:
             cursor.at += head
@@ -166,9 +177,8 @@ def walk(source: Source, start: int, wanted: frozenset[int], syntax: str = "") -
                 records[-1][tag] = cursor.take(head + length)[head:]
             cursor.at = begin + head + length
         if not stack:
-            seen_rows = seen_rows or tag == ROWS
-            seen_pixels = seen_pixels or tag in PIXELS
-    return Walked(meta, picked, implicit, cursor.little, records, seen_rows, seen_pixels, fragments)
+            walked.rows = walked.rows or tag == ROWS
+            walked.pixels = walked.pixels or tag in PIXELS
 
 
 def text(value: bytes) -> str:
@@ -176,9 +186,8 @@ def text(value: bytes) -> str:
     return value.rstrip(b"\0 ").decode("ascii", "replace")
 
 
-def _meta(cursor: "_Cursor") -> dict[int, bytes]:
+def _meta(cursor: "_Cursor", meta: dict[int, bytes]) -> None:
     """Read the file meta information, which is always explicit VR little endian (PS3.10 §7.1)."""
-    meta: dict[int, bytes] = {}
     while cursor.has(8) and (tag := cursor.tag()) >> 16 == 2:
         _, length, head = _element(cursor, implicit=False)
         if length == _UNDEFINED:
@@ -186,7 +195,6 @@ def _meta(cursor: "_Cursor") -> dict[int, bytes]:
         if length <= _VALUE_LIMIT:
             meta[tag] = cursor.take(head + length)[head:]
         cursor.at += head + length
-    return meta
 
 
 def _element(cursor: "_Cursor", *, implicit: bool) -> tuple[bytes, int, int]:
@@ -222,7 +230,7 @@ class _Cursor:
 
     def __init__(self, source: Source, at: int, *, little: bool) -> None:
         self.at = at
-        self._source = source
+        self.source = source
         self._data = b""
         self._base = at
         self.little = little
@@ -241,7 +249,7 @@ class _Cursor:
         """Say whether `size` octets follow, and have them at hand."""
         if self.at + size <= self._base + len(self._data):
             return True
-        self._data = self._source.fetch(self.at, max(size, _FETCH_BYTES))
+        self._data = self.source.fetch(self.at, max(size, _FETCH_BYTES))
         self._base = self.at
         return len(self._data) >= size
 

@@ -430,7 +430,7 @@ _NOT_YET = (
 )
 _LEFT = (
     "The studies are on their way. {n} files could not be read; their bytes are kept here, sealed, until "
-    "someone removes them."
+    "an administrator decides about them."
 )
 
 

@@ -93,10 +93,12 @@ def summary_of(size: int, kind: str, head: bytes, source: BinaryIO, sink: Binary
         if text(walked.meta.get(META_CLASS, b"")) == DICOMDIR:
             return {"code": "dicomdir", "listed": _listed(walked.records)}
         if walked.rows and not walked.pixels:
-            return {"code": "truncated"}  # cut off exactly between two elements
+            error = BadHeader("truncated")  # cut off exactly between two elements
+            error.walked = walked
+            raise error
         told = _values(walked)
     except BadHeader as error:
-        return {"code": error.code}
+        return {"code": error.code, "header": _header_before(error.walked, syntax)}
     except (MemoryError, RecursionError):
         return {"code": "too-complex"}
     except Exception:
@@ -106,6 +108,18 @@ def summary_of(size: int, kind: str, head: bytes, source: BinaryIO, sink: Binary
         return {"code": "no-uids"}
     told["syntax"] = syntax or text(walked.meta.get(META_SYNTAX, b""))
     return told if _is_uid(told["syntax"]) else {"code": "malformed"}
+
+
+def _header_before(walked: Walked | None, syntax: str) -> dict[str, Any] | None:
+    """Return what was read before a file turned out to be unsound, if that says which image it is."""
+    if walked is None or (walked.fragments and syntax):
+        return None
+    try:
+        told = _values(walked)
+    except Exception:  # as above
+        return None
+    told["syntax"] = syntax or text(walked.meta.get(META_SYNTAX, b""))
+    return told if all(_is_uid(told[name]) for name in (*_UIDS, "syntax")) else None
 
 
 def _listed(records: list[dict[int, bytes]]) -> list[list[str]]:

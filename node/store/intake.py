@@ -147,6 +147,16 @@ class IntakeStore:
             )
             return [_submission(row) for row in session.exec(query)]
 
+    def examined(self) -> list[Submission]:
+        """Return the submissions whose examination is still here, the oldest first."""
+        with self._database.read() as session:
+            query = (
+                select(SubmissionRow)
+                .where(col(SubmissionRow.examination).is_not(None))
+                .order_by(col(SubmissionRow.made_ms), col(SubmissionRow.id))
+            )
+            return [_submission(row) for row in session.exec(query)]
+
 
 class Change:
     """One transaction over submissions and uploads."""

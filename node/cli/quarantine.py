@@ -1,0 +1,95 @@
+"""Commands about files that could not be read: list, take out, send anyway, remove."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.cli.options import Data, Json
+from node.cli.output import Output, size, told_plainly
+from node.cli.remote import running
+from node.errors import Refused
+
+quarantine = typer.Typer(help="Files that could not be read, with their bytes.", no_args_is_help=True)
+
+_File = Annotated[str, typer.Argument(metavar="FILE", help="The file, as `quarantine list` shows it.")]
+
+
+@quarantine.command("list")
+def list_files(data: Data, as_json: Json = False) -> None:
+    """List what waits for a person, and why."""
+    out = Output(as_json=as_json)
+    with told_plainly(as_json=as_json), running(data) as remote:
+        said = remote.get("/api/v1/admin/quarantine")
+        out.value(said)
+        rows = [
+            [f"{one['submission']}/{one['number']}", one["name"], one["code"], size(one["bytes"]), _may(one)]
+            for one in said["files"]
+        ]
+        out.table(["file", "called", "why", "size", "can be sent"], rows)
+        for reason in dict.fromkeys(f"{one['code']}: {one['reason']}" for one in said["files"]):
+            out.say(f"  {reason}")
+        if not rows:
+            out.say("Nothing is in quarantine.")
+
+
+@quarantine.command("export")
+def export(
+    file: _File,
+    to: Annotated[
+        Path, typer.Argument(help="A new file for its bytes. It will hold patient data, unsealed.")
+    ],
+    data: Data,
+    as_json: Json = False,
+) -> None:
+    """Take a file out, to have it looked at elsewhere. It stays in quarantine."""
+    out = Output(as_json=as_json)
+    with told_plainly(as_json=as_json), running(data) as remote:
+        if to.exists():
+            raise Refused("file-exists", "There is a file of this name already; name another one.")
+        written = remote.download(f"/api/v1/admin/quarantine/{_path(file)}", to)
+        out.value({"file": file, "to": str(to), "bytes": written})
+        out.say(f"{size(written)} written. [bold]Patient data, not sealed:[/] delete it when you are done.")
+
+
+@quarantine.command("send")
+def send(
+    file: _File,
+    data: Data,
+    person: Annotated[str, typer.Option(help="Who decides.")],
+    as_json: Json = False,
+) -> None:
+    """Send a file as it is. If the PACS refuses it, that shows under `troubles`."""
+    out = Output(as_json=as_json)
+    with told_plainly(as_json=as_json), running(data) as remote:
+        said = remote.post(f"/api/v1/admin/quarantine/{_path(file)}/send", {"person": person})
+        out.value(said)
+        out.say(f"On its way as entry {said['entry_id'][:8]}.")
+
+
+@quarantine.command("remove")
+def remove(
+    file: _File,
+    data: Data,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Give a file up; its bytes are erased."""
+    out = Output(as_json=as_json)
+    with told_plainly(as_json=as_json), running(data) as remote:
+        if not yes:
+            typer.confirm("Its bytes are erased here for good. Go on?", abort=True, err=True)
+        remote.delete(f"/api/v1/admin/quarantine/{_path(file)}")
+        out.value({"removed": file})
+        out.say("Removed.")
+
+
+def _path(file: str) -> str:
+    submission, _, number = file.partition("/")
+    if len(submission) != 32 or not number.isdigit():
+        raise Refused("not-quarantined", "Name the file as `clinicmesh quarantine list` shows it.")
+    return f"{submission}/{number}"
+
+
+def _may(one: dict[str, bool]) -> str:
+    return "yes" if one["sendable"] else "no"
