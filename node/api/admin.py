@@ -79,8 +79,6 @@ def router(node: Node, inviter: Inviter, require: Require) -> APIRouter:
     def add_destination(body: NewDestination) -> dict[str, str]:
         """Tell the whole mesh of a PACS, or change one of the same name."""
         _need_role(node, {Role.ADMIT}, "may-not-admit", "This node may not tell the mesh of a PACS.")
-        if body.evidence is Evidence.COMMITTED:
-            raise Refused("evidence-not-offered", "This version cannot ask a PACS for storage commitment.")
         credentials = {
             "user": body.user,
             "password": body.password,

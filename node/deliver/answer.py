@@ -17,6 +17,9 @@ _OTHER_FAILURES = "0008119A"
 _INSTANCE_UID = "00081155"
 _FAILURE_REASON = "00081197"
 _WARNING_REASON = "00081196"
+# Google's private block: (0009,0097) says in words what its Failure Reason 0110 does not.
+_FAILURE_DETAIL = "00090097"
+_ALREADY_THERE = ("already exist", "alreadyexist", "already_exist")
 _XML_NAMESPACE = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}"
 
 
@@ -53,9 +56,9 @@ def read_answer(body: bytes) -> StoreAnswer:
             stored[uid] = _code(item, _WARNING_REASON)
     for item in _items(data_set, _FAILED_SOP):
         if uid := _uid(item):
-            failed[uid] = _code(item, _FAILURE_REASON) or "no-reason"
+            failed[uid] = _reason(item)
     for item in _items(data_set, _OTHER_FAILURES):
-        code = _code(item, _FAILURE_REASON) or "no-reason"
+        code = _reason(item)
         if uid := _uid(item):
             failed[uid] = code
         else:
@@ -76,8 +79,9 @@ def _from_json(text: bytes) -> Mapping[str, Any] | None:
 
 def _from_xml(text: bytes) -> Mapping[str, Any] | None:
     """Return a native DICOM model as the JSON model would say it."""
-    # No answer of a PACS needs a document type; without one there are no entities to expand.
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+    # No answer of a PACS needs a document type; without one there are no entities to expand. A zero octet
+    # is UTF-16, in which a document type would be overlooked here and found by the parser.
+    if b"<!DOCTYPE" in text or b"<!ENTITY" in text or b"\0" in text:
         return None
     with contextlib.suppress(ElementTree.ParseError, ValueError, LookupError, RecursionError):
         root = ElementTree.fromstring(text)  # noqa: S314  (no entities, see above)
@@ -116,6 +120,14 @@ def _values(data_set: Mapping[str, Any], tag: str) -> list[Any]:
 def _uid(item: Mapping[str, Any]) -> str:
     values = _values(item, _INSTANCE_UID)
     return str(values[0]).strip(" \0\n\r\t") if values and values[0] is not None else ""
+
+
+def _reason(item: Mapping[str, Any]) -> str:
+    """Return why an instance failed; of a detail in words only whether something is there already."""
+    detail = " ".join(str(value) for value in _values(item, _FAILURE_DETAIL)).lower()
+    if any(words in detail for words in _ALREADY_THERE):
+        return "0111"
+    return _code(item, _FAILURE_REASON) or "no-reason"
 
 
 def _code(item: Mapping[str, Any], tag: str) -> str:

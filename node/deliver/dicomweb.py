@@ -50,8 +50,9 @@ class DicomWebDestination:
 
     @property
     def strongest(self) -> Evidence:
-        """Reading back; a commitment is not asked for."""
-        return Evidence.READ_BACK
+        """A commitment, until it is known that it offers none; then reading back."""
+        offered = self._verifier.commitments.offered
+        return Evidence.READ_BACK if offered is False else Evidence.COMMITTED
 
     def close(self) -> None:
         """Close the connections."""

@@ -19,6 +19,7 @@ import requests
 from dicomweb_client.web import DICOMwebClient
 
 from node.deliver.access import Access
+from node.deliver.commitment import Commitments
 from node.deliver.compare import Digest, same_data_set, same_metadata
 from node.deliver.destination import Outgoing
 from node.deliver.multipart import Event, MultipartParser, PartBegins, PartData, PartEnds, boundary_of
@@ -45,6 +46,9 @@ class Verifier:
         session: what dicomweb-client asks with; made by `node.deliver.access.session`, closed here.
         idle_s: how long an answer may stand still.
         coerced: tags that this destination is recorded to change.
+
+    Attributes:
+        commitments: asks for storage commitment.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Verifier:
         self._client = client
         self._base_url = base_url
         self._access = access
+        self.commitments = Commitments(client, base_url)
         self._coerced = coerced
         # Known once an archive was seen to rewrite group 0002: then content digests are taken at once.
         self._rewrites_meta = False
@@ -103,10 +108,7 @@ class Verifier:
     def prove(
         self, study_uid: str, instances: Sequence[Outgoing], demanded: Evidence
     ) -> dict[str, InstanceProof]:
-        """Find out what the destination shows of these instances (see `Destination.prove`).
-
-        A DICOMweb service is never asked for a commitment: `READ_BACK` is the strongest level shown here.
-        """
+        """Find out what the destination shows of these instances (see `Destination.prove`)."""
         listed = self.listed(study_uid)
         here = [i for i in instances if i.uid in listed]
         proofs = {i.uid: InstanceProof(i.sha256, Evidence.LISTED) for i in here}
@@ -114,7 +116,12 @@ class Verifier:
             return proofs
         if demanded is Evidence.METADATA:
             return proofs | self._prove_metadata(study_uid, here, listed)
-        return proofs | self._prove_by_reading(study_uid, here, listed)
+        proofs |= self._prove_by_reading(study_uid, here, listed)
+        if demanded is Evidence.COMMITTED:
+            read = [i for i in here if proofs[i.uid].level is Evidence.READ_BACK]
+            committed = self.commitments.committed(read)
+            proofs |= {i.uid: InstanceProof(i.sha256, demanded) for i in read if i.uid in committed}
+        return proofs
 
     def _prove_metadata(
         self, study_uid: str, instances: Sequence[Outgoing], listed: Mapping[str, str]

@@ -92,6 +92,15 @@ NOTHING_SHOWN = {
         ),
         [Outcome.UNKNOWN] * 3,
     ),
+    "entities-in-utf-16": (
+        keeps(
+            answer=lambda u: Answer(
+                200,
+                ("<!DOCTYPE x [<!ENTITY a '2.25'>]>" + as_xml(u).decode().split("?>")[1]).encode("utf-16-le"),
+            )
+        ),
+        [Outcome.UNKNOWN] * 3,
+    ),
     "409-all-refused": (
         keeps(answer=lambda u: Answer(409, as_json(response([], dict.fromkeys(u, 0xA900))))),
         [Outcome.REJECTED] * 3,

@@ -59,6 +59,9 @@ class LyingPacs:
         page: what a query answers at most; the offset is ignored if it is negative.
         delay_s: between one kilobyte of a read-back answer and the next.
         query_status: answer queries with it.
+        hidden: so many of the next queries list nothing, as while an index lags.
+        commits: answers of the next requests about a commitment; without them there is no such service.
+        commit_asked: their methods.
         redirect_to: answers of status 302 and 307 lead there.
         asked: how many requests came, of any kind.
         largest: requests above it are answered with 413.
@@ -76,6 +79,9 @@ class LyingPacs:
         self.page = 100
         self.delay_s = 0.0
         self.query_status = 200
+        self.hidden = 0
+        self.commits: list[Callable[[LyingPacs, list[str]], Answer]] = []
+        self.commit_asked: list[str] = []
         self.redirect_to = ""
         self.asked = 0
         self.read_status = 200
@@ -188,9 +194,18 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
+    def _commit(self, uids: list[str]) -> None:
+        self.state.commit_asked.append(self.command)
+        behaviour = self.state.commits.pop(0) if self.state.commits else lambda _pacs, _uids: Answer(404)
+        self._answer(behaviour(self.state, uids))
+
     def do_POST(self) -> None:
         state = self.state
         state.asked += 1
+        if "/commitment-requests/" in self.path:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self._commit([item["00081155"]["Value"][0] for item in asked["00081199"]["Value"]])
+            return
         behaviour: Behaviour = state.posts.pop(0) if state.posts else honest
         length = int(self.headers["Content-Length"])
         if isinstance(behaviour, Hangup):
@@ -231,6 +246,9 @@ class _Handler(BaseHTTPRequestHandler):
         state.asked += 1
         path, _, query = self.path.partition("?")
         names = path.removeprefix("/dicom-web/").split("/")
+        if names[0] == "commitment-requests":
+            self._commit([])
+            return
         if names[-1] == "instances":
             self._list(names[1], query)
             return
@@ -273,6 +291,9 @@ class _Handler(BaseHTTPRequestHandler):
                         "0020000E": {"vr": "UI", "Value": [header.SeriesInstanceUID]},
                     }
                 )
+        if state.hidden:
+            state.hidden -= 1
+            rows = []
         if state.page >= 0:
             offset = int(options.get("offset", 0))
             rows = rows[offset : offset + min(state.page, int(options.get("limit", state.page)))]
