@@ -20,6 +20,7 @@ from node.api import (
     audit,
     auth,
     decisions,
+    destinations,
     devices,
     events,
     health,
@@ -39,6 +40,7 @@ from node.api.limits import BodyLimit
 from node.audit import Trail
 from node.clock import SystemClock
 from node.config import Settings
+from node.destinations import seal_to_newcomers
 from node.door import PeopleDoor
 from node.home import Home
 from node.intake.examination import ExaminedStudy
@@ -309,6 +311,7 @@ class Service:
         app.include_router(events.router(node.signals, require))
         app.include_router(admin.router(node, self._inviter, require))
         app.include_router(decisions.router(node, require))
+        app.include_router(destinations.router(node, require))
         app.include_router(devices.router(node, require))
         app.include_router(members.router(node, self._inviter, require))
         app.include_router(sticks.router(node, self._exchange, require))
@@ -357,6 +360,7 @@ class Service:
         node = self._node
         self._space.ease()
         node.holdings.settle()
+        seal_to_newcomers(node)
         sweep(node.holdings, node.notes, node.settings, node.clock)
         self._space.relieve()
         self._space.restore_ballast()
@@ -399,7 +403,7 @@ class Service:
         kept = node.vault.keep_study(
             study.study_uid,
             instances,
-            confirmed,
+            {**confirmed, "modalities": study.modalities},
             recipients=node.recipients(),
             mesh=node.membership.genesis.mesh_id,
             named=node.notes.note_sealing,
@@ -447,3 +451,4 @@ class Service:
 
 _ABOUT_LEAVES = frozenset({"web-request", "web-leaf", "member", "revoked"})
 _ENDING = frozenset({"tombstone", "recall", "member", "revoked", "vouched"})
+_ENDING = frozenset({"tombstone", "recall", "member", "destination", "revoked", "vouched"})

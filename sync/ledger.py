@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sync.bodies import Audit, Body, DestinationBody, Device, Report, Role, WebLeaf, WebRequest
+from sync.destinations import Standing, standing
 from sync.entries import EntryView, is_void, tombstone_counts, view_of
 from sync.errors import BadFact
 from sync.facts import Fact, FactClass, parse
@@ -278,14 +279,14 @@ class Ledger:
         return {device: body for device, body in devices.items() if device not in ended}
 
     def destinations(self) -> dict[str, DestinationBody]:
-        """Return the destinations by name; what another one supersedes is left out, the newest counts."""
-        counting = [
-            (fact, fact.body)
-            for fact in sorted(self._of_kind(DestinationBody.KIND), key=lambda f: f.order)
-            if isinstance(fact.body, DestinationBody) and self._membership.counts(fact, Role.ADMIT)
-        ]
-        superseded = {old for _, body in counting for old in body.supersedes}
-        return {body.name: body for fact, body in counting if fact.id not in superseded}
+        """Return the destinations by name (`sync.destinations`)."""
+        return {name: one.body for name, one in self.destination_facts().items()}
+
+    def destination_facts(self) -> dict[str, Standing]:
+        """Return the destinations by name, with the facts that say them."""
+        return standing(
+            f for f in self._of_kind(DestinationBody.KIND) if self._membership.counts(f, Role.ADMIT)
+        )
 
     def reports(self) -> dict[NodeId, Fact]:
         """Return each node's standing report."""

@@ -1,23 +1,19 @@
-"""What an administrator does: destinations, invitations, peers, decisions, salvage (scope `admin`)."""
+"""What an administrator does: invitations, peers, decisions, salvage (scope `admin`)."""
 
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from node.api.auth import Caller
 from node.errors import Refused
-from node.keys import seal
 from node.mesh.joining import LIFE_MS, Inviter
 from node.parts import Node
 from node.salvage import salvage
-from sync import cbor
-from sync.bodies import DestinationBody, Role
-from sync.evidence import Evidence
-from sync.manifest import key_id
+from sync.bodies import Role
 
 Require = Callable[[str], Callable[..., Caller]]
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -25,19 +21,6 @@ _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class NewDestination(_Body):
-    """A PACS. Credentials are sealed to the forwarders and never given back."""
-
-    name: _Name
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=500)]
-    type: Literal["dicomweb"] = "dicomweb"
-    evidence: Evidence = Evidence.READ_BACK
-    user: str = ""
-    password: str = ""
-    bearer: str = ""
-    headers: dict[str, str] = Field(default_factory=dict, max_length=16)
 
 
 class NewInvitation(_Body):
@@ -63,43 +46,6 @@ def router(node: Node, inviter: Inviter, require: Require) -> APIRouter:
     """Return the routes; `require` gives the dependency that asks for a scope."""
     routes = APIRouter(prefix="/api/v1", tags=["admin"])
     admin = [Depends(require("admin"))]
-
-    @routes.get("/destinations", dependencies=[Depends(require("status"))])
-    def destinations() -> dict[str, list[dict[str, str]]]:
-        """List the PACS by name; no secrets."""
-        known = node.facts.ask(lambda ledger: ledger.destinations())
-        return {
-            "destinations": [
-                {"name": name, "type": body.type, "evidence": body.evidence}
-                for name, body in sorted(known.items())
-            ]
-        }
-
-    @routes.post("/destinations", status_code=201, dependencies=admin)
-    def add_destination(body: NewDestination) -> dict[str, str]:
-        """Tell the whole mesh of a PACS, or change one of the same name."""
-        _need_role(node, {Role.ADMIT}, "may-not-admit", "This node may not tell the mesh of a PACS.")
-        credentials = {
-            "user": body.user,
-            "password": body.password,
-            "bearer": body.bearer,
-            "headers": body.headers,
-        }
-        # Without any there is nothing to seal, and a forwarder that joins later needs nothing.
-        needed = any(credentials.values())
-        seals = node.facts.ask(lambda ledger: ledger.membership.forwarder_seals()) if needed else ()
-        secret = cbor.encode(credentials)
-        fact = node.facts.issue(
-            DestinationBody(
-                name=body.name,
-                type=body.type,
-                url=body.url.rstrip("/"),
-                evidence=body.evidence.value,
-                quirks={},
-                secrets={bytes(key_id(public)): seal(public, secret) for public in seals},
-            )
-        )
-        return {"name": body.name, "fact": fact.id.hex()}
 
     @routes.post("/admin/invitations", status_code=201, dependencies=admin)
     def invite(body: NewInvitation) -> dict[str, str | int]:

@@ -38,6 +38,7 @@ ACTS: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/admin/quarantine/{submission_id}/{number}/send"): "quarantine-sent",
     ("DELETE", "/api/v1/admin/quarantine/{submission_id}/{number}"): "quarantine-removed",
     ("POST", "/api/v1/destinations"): "destination-set",
+    ("DELETE", "/api/v1/destinations/{name}"): "destination-set",
     ("POST", "/api/v1/admin/device-codes"): "code-given",
     ("DELETE", "/api/v1/admin/devices/{device_id}"): "device-revoked",
     ("POST", "/api/v1/admin/setup-page"): "",  # hands out what is public

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from node import reconcile_stdio
-from node.cli import audit, deciding, demo, devices, members, mesh, phone, quarantine, sticks, studies
+from node.cli import audit, deciding, demo, devices, members, mesh, pacs, phone, quarantine, sticks, studies
 
 _HELP = """Bring medical images from clinics without internet into the hospital's PACS, and lose nothing.
 
@@ -25,7 +25,7 @@ app.command()(members.revoke)
 app.command()(members.restore_admin)
 app.command()(phone.phone)
 app.add_typer(devices.device, name="device")
-app.add_typer(devices.pacs, name="pacs")
+app.add_typer(pacs.pacs, name="pacs")
 app.add_typer(sticks.stick, name="stick")
 app.command()(studies.submit)
 app.command()(studies.studies)

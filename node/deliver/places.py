@@ -18,7 +18,7 @@ from sync.evidence import Evidence
 DICOMWEB, ORTHANC, DIMSE = "dicomweb", "orthanc", "dimse"
 # What each kind can be asked to show at best; a DIMSE one shows what it offers.
 LEVELS = {
-    DICOMWEB: (Evidence.LISTED, Evidence.METADATA, Evidence.READ_BACK),
+    DICOMWEB: (Evidence.LISTED, Evidence.METADATA, Evidence.READ_BACK, Evidence.COMMITTED),
     ORTHANC: (Evidence.LISTED, Evidence.CHECKSUM, Evidence.READ_BACK),
     DIMSE: (Evidence.ANSWERED, Evidence.LISTED, Evidence.READ_BACK, Evidence.COMMITTED),
 }

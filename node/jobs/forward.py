@@ -14,6 +14,7 @@ from node.clock import Clock
 from node.deliver.destination import Outgoing, Result
 from node.deliver.reasons import means_full
 from node.errors import CodecUnknown, Locked, StoreDamaged
+from node.jobs.choosing import Choices
 from node.jobs.claims import Claims
 from node.jobs.ending import Ends
 from node.jobs.forcing import Forcing
@@ -24,7 +25,7 @@ from node.keys import Keystore
 from node.store.holdings import Holdings
 from node.store.queue import Proof, QueueEntry
 from node.store.vault import Vault
-from sync.bodies import Decision, Role
+from sync.bodies import Role
 from sync.entries import EntryView
 from sync.errors import BadManifest, CannotOpen
 from sync.evidence import Evidence, InstanceProof, Outcome, Verdict, judge
@@ -81,6 +82,7 @@ class Forwarder:
         self._keystore = keystore
         self._clock = clock
         self._lines = lines
+        self._choices = Choices(holdings)
         self._uplink = uplink
         self._claims = claims or Claims(holdings, clock)
         self._forcing = Forcing(lines)
@@ -123,7 +125,7 @@ class Forwarder:
                 continue
             yield Deliverable(
                 entry=held.entry,
-                destination=self._destination_name(view),
+                destination=self._choices.of(view),
                 urgent=view.urgent,
                 waiting_since=held.seen_ms,
                 try_at=0 if self._is_told_anew(view) else held.try_at_ms,
@@ -134,16 +136,6 @@ class Forwarder:
     def _is_told_anew(self, view: EntryView) -> bool:
         """Say whether a person decided something that no attempt of this run of the node knew of."""
         return any(fact.id not in self._acted_on for fact in view.decisions)
-
-    def _destination_name(self, view: EntryView) -> str:
-        chosen = view.announced.destination if view.announced else ""
-        for fact in view.decisions:
-            if isinstance(fact.body, Decision) and fact.body.decision == "destination":
-                chosen = str(fact.body.detail.get("name", chosen))
-        if chosen:
-            return chosen
-        known = self._holdings.facts.ask(lambda ledger: sorted(ledger.destinations()))
-        return known[0] if len(known) == 1 else ""
 
     # -- delivering -----------------------------------------------------------------------------
 
@@ -156,7 +148,7 @@ class Forwarder:
         asked_again = self._is_told_anew(view)
         self._acted_on |= {fact.id for fact in view.decisions}
         try:
-            study = self._open(held, view, chosen.destination)
+            study = self._open(held, view)
             if study is None:
                 return False
             if not self._claims.take(held.entry, len(study.outgoing)):
@@ -169,7 +161,8 @@ class Forwarder:
             self._claims.end(held.entry)
             return False
         except TROUBLES as error:
-            setback = self._lines.rest(chosen.destination, error)
+            # Which destination it is may have been found out only by opening the study.
+            setback = self._lines.rest(self._choices.of(view), error)
             self._queue.set_setback(
                 held.entry, failures=held.failures, setback=setback.value, try_at_ms=held.try_at_ms
             )
@@ -187,20 +180,20 @@ class Forwarder:
         except Exception:
             self._rest(held, Setback.STUDY)  # nobody foresaw it; the others must have their turn
             raise
-        self._lines.went_well(chosen.destination)
+        self._lines.went_well(study.name)
         return self._conclude(study, found)
 
-    def _open(self, held: QueueEntry, view: EntryView, name: str) -> Study | None:
+    def _open(self, held: QueueEntry, view: EntryView, name: str = "") -> Study | None:
         secret = self._keystore.seal_secret
         if secret is None:
             self._rest(held, Setback.STUDY)
             return None
         opened = self._vault.open_study(self._holdings.blobs.get(BlobId(held.entry)), secret)
-        # A study that was salvaged is announced without its destination; what was confirmed is sealed in it.
-        name = name or str(opened.index.confirmed.get("destination") or "")
+        name = name or self._choices.opened(view, opened.index)
         body = self._holdings.facts.ask(lambda ledger: ledger.destinations().get(name))
         if body is None and self._holdings.facts.ask(lambda ledger: bool(ledger.destinations())):
-            self._ends.trouble(held, "destination-unknown", 0)  # a person chose one that nobody told us of
+            # A person chose one that nobody told us of; or rules do not say which of several.
+            self._ends.trouble(held, "destination-unknown" if name else "destination-open", 0)
             return None
         if body is None:
             soon = self._clock.carried_ms() + _NO_DESTINATION_RETRY_MS

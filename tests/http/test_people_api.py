@@ -70,7 +70,7 @@ def test_every_route_but_the_listed_ones_wants_a_token(cloud: LocalNode, api: ht
 
     for method, path in sorted(closed):
         url = path
-        for name in ("submission_id", "upload_id", "entry_id", "address", "node_id", "device_id"):
+        for name in ("submission_id", "upload_id", "entry_id", "address", "node_id", "device_id", "name"):
             url = url.replace("{" + name + "}", "0" * 32)
         assert "{" not in url, "give this test a value for it"
         bare = api.request(method, url, headers={"Authorization": ""})
