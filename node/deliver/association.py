@@ -189,7 +189,7 @@ def send_bytes(
     message = C_STORE_RQ()
     message.primitive_to_message(request)
     message.data_set = None
-    _pause(line)
+    hold(line)
     try:
         longest = line.dimse.maximum_pdu_size or _LONGEST_FRAGMENT
         for command in message.encode_msg(context.context_id, longest):
@@ -211,14 +211,22 @@ def send_bytes(
     return int(answer.Status)
 
 
-def _pause(line: Association) -> None:
-    """Keep pynetdicom's own thread from taking the answer, as its `send_…` do."""
-    line._reactor_checkpoint.clear()
-    while not line._is_paused:
-        if not line.is_established:
-            line._reactor_checkpoint.set()
+def hold(line: Association) -> None:
+    """Keep pynetdicom's own thread from taking the answer to what is sent next.
+
+    Its `send_…` do so, too, but go on when the thread says that it is about to wait, and on a busy machine it
+    may still take one message (seen with 3.0.4). Here it really waits. Whoever sends lets it go on.
+
+    Raises:
+        DestinationUnreachable: the association has ended.
+    """
+    checkpoint: Any = line._reactor_checkpoint
+    checkpoint.clear()
+    while not checkpoint._cond._waiters:
+        if not line.is_established or not line.is_alive():
+            checkpoint.set()
             raise DestinationUnreachable("the association has ended")
-        time.sleep(0.0001)
+        time.sleep(0.0002)
 
 
 def _wait_for_room(line: Association, idle_s: float, *, most: int = _QUEUED_FRAGMENTS) -> None:

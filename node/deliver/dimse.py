@@ -30,6 +30,7 @@ from node.deliver.association import (
     context_of,
     end,
     gives_back,
+    hold,
     knows_class,
     offers,
     release,
@@ -201,6 +202,7 @@ class DimseDestination:
 
     def _find(self, line: Association, level: str, keys: Mapping[str, Any]) -> list[Dataset]:
         found: list[Dataset] = []
+        hold(line)
         for status, identifier in self._asked(lambda: line.send_c_find(_query(level, keys), FIND)):
             if status in _PENDING and identifier is not None:
                 found.append(identifier)
@@ -250,6 +252,7 @@ class DimseDestination:
         self._came.clear()
         uids = [one.uid for one in batch]
         keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series, "SOPInstanceUID": uids}
+        hold(line)
         for _ in self._asked(lambda: line.send_c_get(_query("IMAGE", keys), GET)):
             pass
 
@@ -269,6 +272,7 @@ class DimseDestination:
         request = Dataset()
         request.TransactionUID = generate_uid(prefix=None)
         request.ReferencedSOPSequence = [_reference(one) for one in instances]
+        hold(line)
         try:
             status, _ = line.send_n_action(request, 1, COMMIT, "1.2.840.10008.1.20.1.1")
             if status.get("Status") != 0x0000:
