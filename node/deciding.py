@@ -36,6 +36,7 @@ TROUBLES = {
     "conflict": "The PACS has other images under the same identifiers. Nothing is lost, both are kept.",
     "rejected": "The PACS refuses images for good. They are safe here.",
     "evidence-not-offered": "The PACS cannot show what is demanded of it. It has the images; they stay here.",
+    "destination-open": "Several PACS would take the study, or none by its rules. Nobody has chosen yet.",
     "destination-unknown": "The study is for a PACS that this mesh does not know.",
     "cannot-open": "This forwarder cannot open the study; it was not sealed to it.",
     "bad-manifest": "The study's list of parts makes no sense. Its parts are kept.",

@@ -307,15 +307,12 @@ class Service:
         app.include_router(submissions.router(self._intake, require))
         app.include_router(uploads.router(self._intake, require))
         app.include_router(quarantine.router(self._quarantine, require))
-        app.include_router(studies.router(node, require))
+        for part in (studies, decisions, destinations, devices, audit):
+            app.include_router(part.router(node, require))
         app.include_router(events.router(node.signals, require))
         app.include_router(admin.router(node, self._inviter, require))
-        app.include_router(decisions.router(node, require))
-        app.include_router(destinations.router(node, require))
-        app.include_router(devices.router(node, require))
         app.include_router(members.router(node, self._inviter, require))
         app.include_router(sticks.router(node, self._exchange, require))
-        app.include_router(audit.router(node, require))
         app.include_router(setup.router(self._door.open_setup, require))
         app.include_router(webapp.router())
         return app
@@ -385,8 +382,6 @@ class Service:
             signals.tell("web-leaf")
         if any(fact.header.kind in _ENDING for fact in admitted):
             signals.tell("sweep")
-
-    # -- what the parts ask of each other ---------------------------------------------------------
 
     def _keep(
         self,

@@ -30,6 +30,7 @@ const EXPLAINED = new Set([
   'cannot-open',
   'bad-manifest',
   'author-revoked',
+  'destination-open',
   'destination-unknown',
 ]);
 
@@ -38,6 +39,7 @@ const DECISIONS: Readonly<Record<string, readonly Kind[]>> = {
   conflict: ['retry', 'accept', 'leave-out', 'destination'],
   rejected: ['retry', 'leave-out', 'destination'],
   'author-revoked': ['retry'],
+  'destination-open': ['destination', 'retry'],
   'destination-unknown': ['destination', 'retry'],
 };
 const USUAL: readonly Kind[] = ['retry', 'destination'];
