@@ -22,14 +22,16 @@ _TEMPLATE = 9_999_999_999_999  # the study of the patterns
 _PATTERNS = 16  # different pixels; the slices' UIDs differ all the same
 
 
-def ct_study(study: int, slices: int) -> list[bytes]:
+def ct_study(study: int, slices: int, patterns: int = _PATTERNS) -> list[bytes]:
     """Return a CT of slices of 512 x 512 pixels, as Part 10 bytes; `study`, of 13 digits, makes its UIDs."""
-    return _numbered(study, slices, [_slice(_CT, "CT", n, 512, noise=18, texts=40) for n in _some(slices)])
+    made = range(min(slices, patterns))
+    return _numbered(study, slices, [_slice(_CT, "CT", n, 512, noise=18, texts=40) for n in made])
 
 
-def mr_study(study: int, slices: int) -> list[bytes]:
+def mr_study(study: int, slices: int, patterns: int = _PATTERNS) -> list[bytes]:
     """Return an MR of slices of 27 kB, a third of which is their header."""
-    return _numbered(study, slices, [_slice(_MR, "MR", n, 96, noise=14, texts=220) for n in _some(slices)])
+    made = range(min(slices, patterns))
+    return _numbered(study, slices, [_slice(_MR, "MR", n, 96, noise=14, texts=220) for n in made])
 
 
 def uid_of(study: int, number: int) -> str:
@@ -86,10 +88,6 @@ def _status_mb(pid: int, name: str) -> float:
     except OSError:
         return 0.0
     return int(status.partition(name)[2].split()[0]) * 1024 / 1e6
-
-
-def _some(slices: int) -> range:
-    return range(min(slices, _PATTERNS))
 
 
 def _numbered(study: int, slices: int, patterns: list[bytes]) -> list[bytes]:

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from support import netns
+
 
 class ForkServer:
     """The test's end of it."""
@@ -40,11 +42,15 @@ class ForkServer:
         self._process.stdin.close()
         self._process.wait(10)
 
-    def start(self, words: list[str], out: Path) -> "Forked":
-        """Fork a process that runs the command line with these words and prints into `out`."""
+    def start(self, words: list[str], out: Path, namespace: str | None = None) -> "Forked":
+        """Fork a process that runs the command line with these words and prints into `out`.
+
+        In a network namespace if one is named.
+        """
         assert self._process.stdin is not None
         with self._starting:
-            self._process.stdin.write(json.dumps({"words": words, "out": str(out)}).encode() + b"\n")
+            asked = {"words": words, "out": str(out), "netns": namespace}
+            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
             self._process.stdin.flush()
             with self._news:
                 assert self._news.wait_for(lambda: self._started, 30), "the fork server does not answer"
@@ -119,6 +125,8 @@ def serve() -> list[str] | None:
                 os.dup2(out, 1)
                 os.dup2(out, 2)
                 random.seed(time.time_ns())
+                if asked["netns"] is not None:
+                    netns.enter(asked["netns"])
                 return list(asked["words"])
             _say({"pid": pid})
         _reap()

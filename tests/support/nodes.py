@@ -104,8 +104,12 @@ class _Node:
         self.label = label or folder.name
         self.home = Home(folder)
         self.local_port, self.mesh_port, self.people_port = free_port(), free_port(), free_port()
-        self.mesh_address = f"127.0.0.1:{self.mesh_port}"
         self.settings = _SETTINGS | settings
+
+    @property
+    def mesh_address(self) -> str:
+        """Where other nodes reach it."""
+        return f"127.0.0.1:{self.mesh_port}"
 
     # -- making ---------------------------------------------------------------------------------
 
@@ -287,21 +291,29 @@ class RealNode(_Node):
         words = ["run", "--data", str(self.folder)]
         for peer in peers:
             words += ["--peer", peer if isinstance(peer, str) else peer.mesh_address]
-        if self._forks is not None:
-            self._process = self._forks.start(words, self.out)
-        else:
-            environment = {k: v for k, v in os.environ.items() if not k.startswith("CLINICMESH_")}
-            with self.out.open("ab") as out:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "node", *words], stdout=out, stderr=out, env=environment
-                )
+        self._process = self._launch(words)
         if wait:
             self.wait(self.answers, "to start", _START_S)
+
+    def _launch(self, words: list[str]) -> "subprocess.Popen[bytes] | Forked":
+        if self._forks is not None:
+            return self._forks.start(words, self.out)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("CLINICMESH_")}
+        with self.out.open("ab") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "node", *words], stdout=out, stderr=out, env=environment
+            )
 
     def answers(self) -> bool:
         """Tell whether the node answers; a process that has ended is an error."""
         assert self._process is not None and self._process.poll() is None, self.out.read_text()[-2000:]
         return bool(self.get("/healthz"))
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running node."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def running(self) -> bool:
