@@ -5,11 +5,12 @@ all of it. It only saves octets: whoever moves a blob that is here already does 
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from node.clock import Clock
-from sync.ids import BlobId, NodeId
+from sync.ids import BlobId, EntryId, NodeId
 
 _ALIVE_MS = 10_000  # a line on which nothing came for so long may be dead, and others may bring it
 
@@ -21,6 +22,7 @@ class Arriving:
         self._clock = clock
         self._lock = threading.Lock()
         self._coming: dict[BlobId, tuple[NodeId, int]] = {}  # from whom, and when the last piece came
+        self._fetched: Counter[tuple[NodeId, EntryId]] = Counter()
 
     @contextmanager
     def from_peer(self, peer: NodeId, blob: BlobId) -> Iterator[bool]:
@@ -48,3 +50,20 @@ class Arriving:
         if coming is None or coming[0] == peer:
             return False
         return self._clock.monotonic_ms() - coming[1] < _ALIVE_MS
+
+    @contextmanager
+    def fetching(self, peer: NodeId, entry: EntryId) -> Iterator[None]:
+        """Note that this node fetches an entry from a peer while the block runs."""
+        with self._lock:
+            self._fetched[peer, entry] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._fetched[peer, entry] -= 1
+                self._fetched += Counter()  # drops those that are at zero
+
+    def is_fetched_from(self, peer: NodeId, entry: EntryId) -> bool:
+        """Say whether this node fetches an entry from a peer just now; then the peer need not give it."""
+        with self._lock:
+            return self._fetched[peer, entry] > 0

@@ -147,11 +147,13 @@ class Exchange:
     # -- blobs ----------------------------------------------------------------------------------
 
     def lacks(self, entries: list[bytes], peer: NodeId) -> dict[EntryId, Lack | None]:
-        """Say what this node lacks of each entry; None for what it does not want.
+        """Say what this node lacks of each entry; None for what it does not want, or fetches from the peer.
 
         Who asks about one entry is about to give it: the first blobs of the answer are expected from him.
         """
-        lacks = {EntryId(entry): self.lack(EntryId(entry), peer) for entry in entries[:MAX_IDS]}
+        asked = [EntryId(entry) for entry in entries[:MAX_IDS]]
+        fetched = self.arriving.is_fetched_from
+        lacks = {entry: None if fetched(peer, entry) else self.lack(entry, peer) for entry in asked}
         if len(entries) == 1:
             for lack in filter(None, lacks.values()):
                 for blob, _ in lack.blobs[:IN_FLIGHT]:

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from node.errors import DiskFull, PeerRefused, PeerUnreachable, WrongOffset
+from node.errors import DiskFull, PeerRefused, PeerUnreachable, Refused, WrongOffset
 from node.mesh import wire
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Access, Exchange
+from node.mesh.receiving import Receiving
 from node.store.queue import QueueEntry
 from sync.entries import EntryView
 from sync.errors import BadBlob, BadManifest
@@ -171,7 +172,8 @@ class _Meet:
                 wanted[held.entry] = (held, view, self._holdings.wanted(held, view, missing))
         for want in in_order(one for _, _, one in wanted.values()):
             if self._takes(*wanted[want.entry]):
-                self._fetch_entry(pool, want.entry)
+                with self._exchange.arriving.fetching(self._peer, want.entry):
+                    self._fetch_entry(pool, want.entry)
 
     def _takes(self, held: QueueEntry, view: EntryView, wanted: Wanted) -> bool:
         """Say whether there is room for an entry; copies that the peer has, too, may be given up for it."""
@@ -197,8 +199,8 @@ class _Meet:
         lacking = self._holdings.missing(entry)
         offsets = {blob: self._holdings.blobs.partial_size(blob) for blob, _ in lacking}
         for blob, size in lacking:
-            if offsets[blob] >= size:
-                self._keep_fetched(blob, offsets[blob], b"")  # a cut came just before it was made whole
+            if offsets[blob] >= size:  # a cut came just before it was made whole
+                self._fetch_alone(blob, size)
         moves = blobs_to_move(lacking, offsets, start=self._exchange.node_id[0])
         for _ in pool.map(lambda move: self._fetch_blob(move[0], sizes[move[0]]), moves):
             pass
@@ -217,44 +219,37 @@ class _Meet:
 
     def _fetch_alone(self, blob: BlobId, size: int | None) -> bool:
         offset = self._holdings.blobs.partial_size(blob)
-        if size is not None and offset >= size:
-            return self._keep_fetched(blob, offset, b"")
-        received = bytearray()
         limit = wire.MAX_BLOB if size is None else size
+        receiving = Receiving(self._exchange, blob, offset, total=size, limit=limit)
         try:
-            for piece in self._client.get_blob(blob, offset):
-                received += piece
+            for piece in self._pieces(blob, offset, size):
                 self._exchange.arriving.progress(self._peer, blob)
-                if offset + len(received) > limit:
-                    raise BadBlob("longer than it should be")
+                if receiving.add(piece):
+                    receiving.keep()
+            whole = receiving.finish()
         except PeerUnreachable:
-            if size is not None and received:
-                self._exchange.keep_part(blob, offset, bytes(received), size)
+            receiving.keep()
             raise
         except PeerRefused:
             if offset:
                 self._holdings.blobs.drop_partial(blob)  # it does not fit what the peer has
-            return False
-        except BadBlob:
-            self._exchange.note_bad(self._peer, blob)
-            return False
-        return self._keep_fetched(blob, offset, bytes(received))
-
-    def _keep_fetched(self, blob: BlobId, offset: int, data: bytes) -> bool:
-        """Keep a blob, or its last part, that came to its end."""
-        try:
-            whole = self._exchange.put_blob(blob, offset, data, offset + len(data))
         except (BadBlob, BadManifest):
-            if offset == 0:  # else the part that lay here may be the bad one; it was dropped
+            if receiving.all_by_this:  # else the part that lay here may be the bad one; it was dropped
                 self._exchange.note_bad(self._peer, blob)
-            return False
         except WrongOffset:
-            return False  # another meeting brings the same blob right now
+            pass  # another meeting brings the same blob right now
+        except Refused as error:
+            log.info("blob not kept blob=%s code=%s", short(blob), error.code)  # its entry ended meanwhile
         except DiskFull:
             log.warning("no room for blob=%s", short(blob))
-            return False
-        self._meeting.count(blobs_in=int(whole), bytes_in=len(data))
-        return whole
+        else:
+            self._meeting.count(blobs_in=int(whole), bytes_in=receiving.came)
+            return whole
+        return False
+
+    def _pieces(self, blob: BlobId, offset: int, size: int | None) -> Iterable[bytes]:
+        """Return what is lacking of a blob, in pieces; nothing if all of it came before a cut."""
+        return () if size is not None and offset >= size else self._client.get_blob(blob, offset)
 
     def _give_all(self, pool: ThreadPoolExecutor, pairs: list[tuple[QueueEntry, EntryView]]) -> None:
         roles = self._holdings.facts.ask(lambda ledger: ledger.membership.roles(self._peer))

@@ -18,7 +18,9 @@ from node.mesh.exchange import Access, Exchange
 from node.mesh.joining import Inviter
 from node.mesh.news import News
 from node.mesh.peercert import peer_node_id
+from node.mesh.receiving import Receiving
 from sync import cbor
+from sync.errors import BadBlob
 from sync.facts import FactClass
 from sync.ids import BlobId, NodeId
 
@@ -137,19 +139,20 @@ def router(exchange: Exchange, news: News, *, met: Callable[[NodeId], None]) -> 
         need_all(peer)
         blob = _blob_id(name)
         offset, total = _place(request)
-        received = bytearray()
+        receiving = Receiving(exchange, blob, offset, total=total, limit=total)
         with exchange.arriving.from_peer(peer, blob) as alone:
             try:
                 async for piece in request.stream():
-                    received += piece
                     if alone:
                         exchange.arriving.progress(peer, blob)
-                    if offset + len(received) > total:
-                        raise Refused("too-large", "more than the blob's size")
+                    if receiving.add(piece):
+                        await run_in_threadpool(receiving.keep)
             except ClientDisconnect:
-                await run_in_threadpool(exchange.keep_part, blob, offset, bytes(received), total)
+                await run_in_threadpool(receiving.keep)
                 return Response(status_code=408)  # nobody reads it
-            whole = await run_in_threadpool(exchange.put_blob, blob, offset, bytes(received), total)
+            except BadBlob:
+                raise Refused("too-large", "more than the blob's size") from None
+            whole = await run_in_threadpool(receiving.finish)
         if whole:
             await run_in_threadpool(exchange.after_blob, blob)
         return Response(status_code=201 if whole else 202)
