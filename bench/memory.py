@@ -17,7 +17,7 @@ from pathlib import Path
 from node.cli.output import Output
 from node.cli.packing import Picked
 from node.cli.remote import running
-from node.cli.studies import hand_in
+from node.cli.submitting import hand_in
 from node.demo.nodes import DemoNode
 from node.demo.pacs import running_pacs
 

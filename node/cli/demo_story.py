@@ -15,7 +15,7 @@ from node.cli.mesh import PRESETS
 from node.cli.output import Output, size
 from node.cli.packing import Picked, pick
 from node.cli.remote import running
-from node.cli.studies import hand_in
+from node.cli.submitting import hand_in
 from node.demo import proof
 from node.demo.nodes import DemoNode
 from node.demo.pacs import DemoPacs, running_pacs

@@ -6,7 +6,20 @@ import sys
 import typer
 
 from node import reconcile_stdio
-from node.cli import audit, deciding, demo, devices, members, mesh, pacs, phone, quarantine, sticks, studies
+from node.cli import (
+    audit,
+    deciding,
+    demo,
+    devices,
+    members,
+    mesh,
+    pacs,
+    phone,
+    quarantine,
+    sticks,
+    studies,
+    submitting,
+)
 
 _HELP = """Bring medical images from clinics without internet into the hospital's PACS, and lose nothing.
 
@@ -27,7 +40,7 @@ app.command()(phone.phone)
 app.add_typer(devices.device, name="device")
 app.add_typer(pacs.pacs, name="pacs")
 app.add_typer(sticks.stick, name="stick")
-app.command()(studies.submit)
+app.command()(submitting.submit)
 app.command()(studies.studies)
 app.command()(studies.status)
 app.add_typer(deciding.troubles, name="troubles")

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -47,7 +48,7 @@ class Output:
             return
         table = Table(*columns, title=title or None, title_justify="left", header_style="bold")
         for row in rows:
-            table.add_row(*("" if cell is None else str(cell) for cell in row))
+            table.add_row(*("" if cell is None else plain(str(cell)) for cell in row))
         self.console.print(table)
 
     @contextmanager
@@ -84,6 +85,14 @@ def told_plainly(*, as_json: bool = False) -> Iterator[None]:
                 console.print(_NEXT[error.code], soft_wrap=True)
         sys.stdout.flush()
         raise typer.Exit(1) from None
+
+
+def plain(text: str) -> str:
+    """Return text that came from elsewhere so that it is printed as it is.
+
+    Names of files and people may hold brackets, which are rich's markup, or what moves a terminal's cursor.
+    """
+    return escape("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text))
 
 
 def size(octets: float) -> str:

@@ -4,8 +4,11 @@ The archive is walked twice: once to learn its length, which tus wants first, an
 give the same octets as long as the files do not change; if they do, the checksums of the parts tell.
 """
 
+import os
+import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -21,24 +24,122 @@ class Picked:
     path: Path
     name: str
 
+    @contextmanager
+    def opened(self) -> Iterator["OneFile"]:
+        """Open it for reading.
 
-def pick(paths: list[Path]) -> list[Picked]:
-    """Return all files of these paths; folders are walked, links are not followed."""
-    picked: list[Picked] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(one for one in path.rglob("*") if one.is_file() and not one.is_symlink())
-            picked += [Picked(one, one.relative_to(path.parent).as_posix()) for one in inside]
-        else:
-            picked.append(Picked(path, path.name))
-    return picked
+        Raises:
+            Unreadable: it cannot be.
+        """
+        try:
+            file = self.path.open("rb", buffering=0)
+        except OSError:
+            raise Unreadable(self) from None
+        with file:
+            yield OneFile(self, file)
+
+
+class Unreadable(Exception):
+    """A file cannot be read to its end: a bad disc, no permission, or it became shorter."""
+
+    def __init__(self, picked: Picked) -> None:
+        super().__init__("a file cannot be read")
+        self.picked = picked
+
+
+class OneFile:
+    """A file that is read from any place on, as long as it was when it was opened."""
+
+    def __init__(self, picked: Picked, file: IO[bytes]) -> None:
+        self._picked = picked
+        self._file = file
+        self.length = os.fstat(file.fileno()).st_size
+        self._at = 0
+
+    def seek(self, offset: int) -> None:
+        """Go to an offset."""
+        self._at = offset
+
+    def read(self, size: int) -> bytes:
+        """Return the next octets, `size` of them unless it ends before.
+
+        Raises:
+            Unreadable: they do not come.
+        """
+        wanted = min(size, self.length - self._at)
+        parts = []
+        while wanted > 0:
+            try:
+                self._file.seek(self._at)
+                part = self._file.read(wanted)
+            except OSError:
+                raise Unreadable(self._picked) from None
+            if not part:
+                raise Unreadable(self._picked)
+            parts.append(part)
+            self._at += len(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+
+def pick(paths: Sequence[Path]) -> list[Picked]:
+    """Return all files of these paths, each once; folders are walked, links in them are not followed."""
+    picked: dict[Path, Picked] = {}
+    tops: set[str] = set()
+    for path in map(Path.resolve, paths):
+        top = _unlike(path.name or "disc", tops)
+        tops.add(top)
+        for one in _inside(path) if path.is_dir() else [path]:
+            inside = one.relative_to(path).as_posix()
+            picked.setdefault(one, Picked(one, top if one == path else f"{top}/{inside}"))
+    return list(picked.values())
+
+
+def readable(picked: Picked) -> bool:
+    """Say whether a file can be read to its end."""
+    try:
+        with picked.opened() as file:
+            while file.read(_PIECE):
+                pass
+    except Unreadable:
+        return False
+    return True
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return the ordinary files below a folder, in order; what may not be looked into holds none."""
+    found = []
+    for where, folders, names in os.walk(folder, followlinks=False):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(where, name)
+            try:
+                mode = path.lstat().st_mode
+            except OSError:
+                mode = stat.S_IFREG  # let the reading of it tell
+            if stat.S_ISREG(mode):
+                found.append(path)
+    return found
+
+
+def _unlike(name: str, others: set[str]) -> str:
+    """Return a name that none of the others is, for two files that are called the same."""
+    number, unlike = 1, name
+    while unlike in others:
+        number += 1
+        unlike = f"{number}-{name}"
+    return unlike
 
 
 class StoredZip:
-    """A ZIP with stored members over files, read from its beginning to its end."""
+    """A ZIP with stored members over files, read from its beginning to its end.
 
-    def __init__(self, picked: list[Picked]) -> None:
-        self._picked = picked
+    Raises:
+        Unreadable: a file is not there, or ends before it should.
+    """
+
+    def __init__(self, picked: Sequence[Picked]) -> None:
+        self._picked = [(one, _size(one)) for one in picked]
         self.length = sum(len(piece) for piece in self._pieces(measure=True))
         self._walk: Iterator[bytes] = iter(())
         self.seek(0)
@@ -71,12 +172,11 @@ class StoredZip:
         """Yield the archive's octets; to measure it, files are not read and zeros stand for them."""
         sink = _Sink()
         with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED) as archive:
-            for one in self._picked:
-                size = one.path.stat().st_size
+            for one, size in self._picked:
                 info = zipfile.ZipInfo(one.name, _NO_DATE)
                 info.file_size = size
                 with archive.open(info, "w", force_zip64=size > 2**31) as member:
-                    for piece in _zeros(size) if measure else _read(one.path, size):
+                    for piece in _zeros(size) if measure else _read(one, size):
                         member.write(piece)
                         yield sink.take()
                 yield sink.take()
@@ -103,10 +203,20 @@ class _Sink:
         return data
 
 
-def _read(path: Path, size: int) -> Iterator[bytes]:
+def _size(picked: Picked) -> int:
+    try:
+        return picked.path.stat().st_size
+    except OSError:
+        raise Unreadable(picked) from None
+
+
+def _read(picked: Picked, size: int) -> Iterator[bytes]:
     """Yield a file's first `size` octets; what was appended since the archive was measured stays out."""
-    with path.open("rb") as file:
-        while size > 0 and (piece := file.read(min(_PIECE, size))):
+    with picked.opened() as file:
+        while size > 0:
+            piece = file.read(min(_PIECE, size))
+            if not piece:
+                raise Unreadable(picked)
             size -= len(piece)
             yield piece
 

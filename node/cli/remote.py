@@ -5,12 +5,14 @@ Errors of the API come back as the node's own, with their codes.
 
 import hashlib
 import os
+import time
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -20,14 +22,17 @@ from node.home import Home
 
 _TIMEOUT = httpx.Timeout(300.0, connect=5.0)
 _CHUNK = 4 * 1024 * 1024
+_PATIENCE_S = 120  # for a node that is being restarted
+_NEW_TOKEN = frozenset({"token-invalid", "token-expired"})  # each start of a node makes one
 _TUS = {"Tus-Resumable": "1.0.0"}
 
 
 class Remote:
     """A running node's API."""
 
-    def __init__(self, http: httpx.Client) -> None:
+    def __init__(self, http: httpx.Client, renew: Callable[[httpx.Client], None] = lambda http: None) -> None:
         self._http = http
+        self._renew = renew
 
     def get(self, path: str) -> Any:
         """Return what a GET answers."""
@@ -65,10 +70,32 @@ class Remote:
         made = self._send(
             "POST", url, headers={**_TUS, "Upload-Length": str(length), "Upload-Metadata": metadata}
         )
-        location = made.headers["Location"]
+        location = urlsplit(made.headers["Location"]).path  # its port may be another after a restart
+        told, progress_at = 0, time.monotonic()
+
+        def tell(offset: int) -> None:
+            nonlocal told, progress_at
+            sent(offset - told)
+            if offset > told:
+                progress_at = time.monotonic()
+            told = offset
+
+        while True:
+            try:
+                self._go_on(location, data, length, tell)
+                return
+            except (NotRunning, Refused) as error:  # restarted, or the line broke: what it has counts
+                passing = isinstance(error, NotRunning) or error.code in _NEW_TOKEN
+                if not passing or time.monotonic() - progress_at > _PATIENCE_S:
+                    raise
+                time.sleep(1)
+                self._renew(self._http)
+
+    def _go_on(self, location: str, data: BinaryIO, length: int, tell: Callable[[int], None]) -> None:
+        """Ask how far an upload is, and send parts from there on until it is whole."""
         offset = int(self._send("HEAD", location, headers=_TUS).headers["Upload-Offset"])
         data.seek(offset)
-        sent(offset)
+        tell(offset)
         while offset < length:
             part = data.read(_CHUNK)
             checksum = b64encode(hashlib.sha256(part).digest()).decode()
@@ -79,8 +106,8 @@ class Remote:
                 "Content-Type": "application/offset+octet-stream",
             }
             answer = self._send("PATCH", location, headers=headers, content=part)
-            sent(int(answer.headers["Upload-Offset"]) - offset)
             offset = int(answer.headers["Upload-Offset"])
+            tell(offset)
 
     def submission(self, kind: str) -> Any:
         """Begin a submission."""
@@ -119,9 +146,20 @@ def running(data: Path, node_url: str | None = None, token: str | None = None) -
     Raises:
         NotRunning: no node does.
     """
-    if node_url is None or token is None:
-        known = operator.read(Home(data).run)
-        node_url, token = node_url or known.url, token or known.token
-    headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=node_url, headers=headers, timeout=_TIMEOUT, trust_env=False) as http:
-        yield Remote(http)
+
+    def renew(http: httpx.Client) -> None:
+        """Take what the node told this machine at its last start; it may not have come up yet."""
+        if node_url is None or token is None:
+            with suppress(NotRunning):
+                known = operator.read(Home(data).run)
+                http.base_url = httpx.URL(node_url or known.url)
+                http.headers["Authorization"] = f"Bearer {token or known.token}"
+
+    with httpx.Client(timeout=_TIMEOUT, trust_env=False) as http:
+        if node_url is None or token is None:
+            operator.read(Home(data).run)
+        else:
+            http.base_url = httpx.URL(node_url)
+            http.headers["Authorization"] = f"Bearer {token}"
+        renew(http)
+        yield Remote(http, renew)

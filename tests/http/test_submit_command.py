@@ -1,0 +1,170 @@
+"""`clinicmesh submit`: folders, ZIPs, scratched discs, and a node that is restarted in the middle."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from support.dicoms import dicomdir, jpeg, study_zip
+from support.nodes import LocalNode
+from support.slices import made_slice
+from typer.testing import CliRunner
+
+from node.cli.main import app
+from node.cli.output import Output
+from node.cli.packing import OneFile, Picked, StoredZip, Unreadable, pick
+from node.cli.remote import running
+from node.cli.submitting import hand_in
+
+CHOICE = {"impression": "", "priority": "routine", "destination": None}
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNode]:
+    with LocalNode(tmp_path_factory.mktemp("submit") / "clinic") as node:
+        node.init()
+        node.start()
+        yield node
+
+
+def submit(clinic: LocalNode, *words: str, sure: str = "") -> Result:
+    return CliRunner().invoke(
+        app,
+        ["submit", *words, "--data", str(clinic.folder)],
+        input=sure,
+        env={"COLUMNS": "200", "TERM": "dumb"},
+    )
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def test_a_disc_is_told_before_it_is_confirmed(clinic: LocalNode, tmp_path: Path) -> None:
+    """Who is it, is it whole, and what of it is not sent: all of it before the question."""
+    listed = {f"DICOM\\I{n}": f"2.25.91.1.{n}" for n in range(1, 5)}
+    disc = write(
+        tmp_path / "disc",
+        {
+            "DICOMDIR": dicomdir(listed),
+            **{f"DICOM/I{n}": made_slice(91, n) for n in (1, 2, 3)},
+            "VIEWER.EXE": b"MZ" + bytes(99),
+            "logo.jpg": jpeg(640, 480),
+        },
+    )
+    said = submit(clinic, str(disc), sure="y\n")
+
+    assert said.exit_code == 0, said.output
+    told = " ".join(said.output.split())
+    assert "The CD lists 4 images, 3 are here." in told
+    assert "missing: DICOM/I4." in told
+    assert "1 skipped: disc/VIEWER.EXE. This is a program" in told
+    assert "Is this the right patient, and shall it be sent? [y/N]: y" in told
+    assert (
+        told.index("The CD lists") < told.index("Is this the right patient") < told.index("Safe on this node")
+    )
+
+
+def test_no_is_an_answer(clinic: LocalNode, tmp_path: Path) -> None:
+    """The wrong patient is noticed here or never."""
+    before = clinic.stories()
+    said = submit(clinic, str(write(tmp_path / "x", {"I1": made_slice(92, 1)})), sure="n\n")
+
+    assert said.exit_code == 1
+    assert clinic.stories() == before
+
+
+def test_files_folders_and_zips_go_together_and_again(clinic: LocalNode, tmp_path: Path) -> None:
+    """What lies on three sticks is one patient's; and handed in again it is recognised."""
+    one = write(tmp_path / "a" / "stick", {"I1": made_slice(93, 1)})
+    two = write(tmp_path / "b" / "stick", {"I1": made_slice(93, 2)})
+    (tmp_path / "mail.zip").write_bytes(study_zip(94, 2))
+    words = [str(one), str(two), str(tmp_path / "mail.zip"), "--yes"]
+    said = json.loads(submit(clinic, *words, "--json").stdout)
+    again = submit(clinic, *words)
+
+    assert (said["state"], len(said["studies"])) == ("kept", 2)
+    assert "4 of these images were handed in here before" in " ".join(again.output.split())
+
+
+def test_names_cannot_move_the_terminal(clinic: LocalNode, tmp_path: Path) -> None:
+    """A stick may hold names that are commands to a screen, or to the library that writes on it."""
+    odd = write(tmp_path / "odd", {"I1": made_slice(95, 1, name="[/bold]Doe^Jane"), "[red]\x1b[2J.txt": b"x"})
+    said = submit(clinic, str(odd), "--yes")
+
+    assert said.exit_code == 0, said.output
+    assert "[/bold]Doe^Jane" in said.output
+    assert "[red]\N{REPLACEMENT CHARACTER}[2J.txt" in said.output
+    assert "\x1b[2J" not in said.output
+
+
+def test_what_a_scratched_disc_does_not_give_is_named_and_the_rest_is_sent(
+    clinic: LocalNode, tmp_path: Path
+) -> None:
+    """One unreadable file of 282 must not keep the others, and must not be replaced by zeros."""
+    disc = write(tmp_path / "disc", {f"I{n}": made_slice(96, n) for n in (1, 2, 3)})
+    picked = pick([disc])
+    (disc / "I2").unlink()
+    out = Output(as_json=False)
+    with out.console.capture() as captured, running(clinic.folder) as remote:
+        kept = hand_in(remote, out, picked, CHOICE, ask=False)
+
+    assert len(kept["entries"]) == 1
+    assert "1 files cannot be read and are left out: disc/I2." in " ".join(captured.get().split())
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_a_file_that_became_shorter_is_not_filled_up(tmp_path: Path, single: bool) -> None:
+    """Zeros in the place of an image's lower half would look like an image."""
+    path = write(tmp_path, {"I1": bytes(5000)}) / "I1"
+    picked = Picked(path, "I1")
+    with picked.opened() as one:
+        stream: OneFile | StoredZip = one if single else StoredZip([picked])
+        path.write_bytes(bytes(100))
+
+        with pytest.raises(Unreadable):
+            stream.read(10_000)
+
+
+def test_paths_make_names_that_stay_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`submit ..` from inside of a folder is a natural thing to type."""
+    write(tmp_path / "cd", {"DICOM/I1": b"1", "DICOM/I2": b"2"})
+    (tmp_path / "cd" / "loop").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path / "cd" / "DICOM")
+
+    assert [one.name for one in pick([Path("..")])] == ["cd/DICOM/I1", "cd/DICOM/I2"]
+    assert [one.name for one in pick([Path("I1"), Path(), Path("../DICOM/I1")])] == ["I1", "DICOM/I2"]
+
+
+def test_an_upload_goes_on_after_the_node_was_restarted(tmp_path: Path) -> None:
+    """The power goes while a CD is read; what the node has counts, and its new token is taken."""
+    data = study_zip(97, 40, octets=400_000)
+    path = write(tmp_path / "in", {"study.zip": data}) / "study.zip"
+    read: list[int] = []
+    with LocalNode(tmp_path / "clinic") as node:
+        node.init()
+        node.start()
+
+        class Restarting(OneFile):
+            def read(self, size: int) -> bytes:
+                read.append(self._at)
+                if len(read) == 3:
+                    node.stop()
+                    node.start()
+                return super().read(size)
+
+        with running(node.folder) as remote, path.open("rb", buffering=0) as file:
+            stream: Any = Restarting(Picked(path, "study.zip"), file)
+            made = remote.submission("zip")
+            sent: list[int] = []
+            remote.upload(made["upload_url"], made["id"], stream, len(data), sent.append)
+            view = remote.get(f"/api/v1/submissions/{made['id']}")
+
+    assert view["bytes"] == view["length"] == sum(sent) == len(data)
+    assert len(read) == len(set(read)) + 1  # one part was sent twice: the one that was cut off
