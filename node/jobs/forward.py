@@ -36,6 +36,7 @@ from sync.plan import is_on_its_way
 
 log = logging.getLogger(__name__)
 _NO_DESTINATION_RETRY_MS = 5_000
+_STALE_MS = 10 * 60_000  # a proof that is older is looked at once more before it ends anything
 _REFUSALS = frozenset({Outcome.CONFLICT, Outcome.REJECTED})
 
 
@@ -216,13 +217,32 @@ class Forwarder:
         """Send what is not proven yet, chunk by chunk, and prove each chunk before the next."""
         started = self._clock.carried_ms()
         found = _Found(noted(study, self._queue.proofs(study.held.entry)))
+        self._forget_lost(study, found)
         open_ = [one for one in study.outgoing if one.uid not in found.proofs]
         for number, chunk in enumerate(in_chunks(open_, self._uplink.chunk_bytes())):
             if number:
                 self._go_on(chosen, started)
             self._deliver_chunk(study, chunk, found)
             self._claims.renew(study.held.entry, proven=_levels(found.proofs))
+        if self._clock.carried_ms() - started > _STALE_MS:
+            self._forget_lost(study, found)
         return found
+
+    def _forget_lost(self, study: Study, found: _Found) -> None:
+        """Ask once more for what was proven some time ago; an archive whose disk was replaced has lost it."""
+        if not found.proofs or study.destination.strongest < Evidence.LISTED:
+            return
+        there = study.destination.present(study.opened.index.study_uid)
+        lost = [one for one in study.outgoing if one.uid in found.proofs and one.uid not in there]
+        for one in lost:
+            del found.proofs[one.uid]
+        if lost:
+            position = study.positions
+            self._queue.note_proofs(
+                study.held.entry,
+                [Proof(position[one.uid], study.place, Outcome.UNKNOWN.value, None) for one in lost],
+            )
+            log.warning("no longer there entry=%s lost=%d", short(study.held.entry), len(lost))
 
     def _deliver_chunk(self, study: Study, chunk: Sequence[Outgoing], found: _Found) -> None:
         entry, position = study.held.entry, study.positions

@@ -440,3 +440,23 @@ def test_a_way_that_is_paid_by_the_byte_carries_urgent_studies_and_the_budget(
     one.run()
     assert {one.state(first), one.state(second)} == {"delivered"}
     one.close()
+
+
+def test_what_was_proven_and_is_gone_before_the_end_is_sent_again(node: Forwarding, pacs: LyingPacs) -> None:
+    """Seen with a real archive whose full disk was replaced in mid-study: the early images were lost."""
+
+    def fills_up(state: LyingPacs, parts: dict[str, bytes]) -> Answer:
+        first, *rest = parts
+        state.keep({first: parts[first]})
+        return Answer(202, as_json(response([first], dict.fromkeys(rest, 0xA700))))
+
+    pacs.posts = [fills_up]
+    entry = node.keep(STUDY)
+    node.run()
+    assert node.queue.proofs(entry)[0].evidence == "read-back"
+    pacs.kept.clear()
+
+    node.until_ended(entry)
+
+    assert node.state(entry) == "delivered"
+    assert pacs.kept == dict(zip(UIDS, STUDY, strict=True))

@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,25 @@ def missing() -> str | None:
 
 
 @contextlib.contextmanager
-def running_orthanc(folder: Path, options: Mapping[str, Any] | None = None) -> Iterator[RunningOrthanc]:
+def running_orthanc(
+    folder: Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    port: int | None = None,
+    wrapper: Sequence[str] = (),
+) -> Iterator[RunningOrthanc]:
     """Start Orthanc on free ports of the loopback with its data in `folder`, and stop it at the end.
 
     Args:
         folder: where its configuration, log, and database lie; the same folder again finds the same images.
         options: settings that are added to Orthanc's configuration, or replace ours.
+        port: for HTTP, to come back at the same address; any free one if not given.
+        wrapper: words of a command that starts Orthanc, such as one that mounts its disk anew.
     """
     binary = _binary()
     assert binary is not None, missing()
     folder.mkdir(parents=True, exist_ok=True)
-    port, dimse = _free_port(), _free_port()
+    port, dimse = port or free_port(), free_port()
     settings: dict[str, Any] = {
         "Name": "TEST",
         "StorageDirectory": str(folder / "storage"),
@@ -74,7 +82,8 @@ def running_orthanc(folder: Path, options: Mapping[str, Any] | None = None) -> I
     }
     (folder / "orthanc.json").write_text(json.dumps(settings), encoding="utf-8")
     with (folder / "orthanc.log").open("ab") as log:
-        process = subprocess.Popen([binary, str(folder / "orthanc.json")], stdout=log, stderr=log)
+        words = [*wrapper, binary, str(folder / "orthanc.json")]
+        process = subprocess.Popen(words, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_until_up(url, process, folder)
@@ -105,7 +114,15 @@ def _wait_until_up(url: str, process: "subprocess.Popen[bytes]", folder: Path) -
     raise RuntimeError(f"Orthanc did not start: {tail}")
 
 
-def _free_port() -> int:
+def on_another_disk(mount: str) -> list[str] | None:
+    """Return a wrapper that runs a shell command in a mount namespace of its own first; None if forbidden."""
+    begin = ["unshare", "-rm", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*begin, "true"], capture_output=True).returncode:
+        return None
+    return [*begin, f'{mount} && exec "$@"', "--"]
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
