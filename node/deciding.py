@@ -259,7 +259,7 @@ def receipt_of(node: Node, entry: EntryId) -> dict[str, Any]:
     if encoded is None:
         return told
     said = cbor.decode(encoded)
-    by_digest = {digest: (uid, code) for digest, uid, _, code in names.get("instances", [])}
+    by_digest = {digest: (uid, code) for digest, uid, _, code, _ in names.get("instances", [])}
     lines = [_line(one, by_digest) for one in said["instances"]]
     left_out = [_line([digest, None], by_digest) for digest in said["left_out"]]
     return told | {

@@ -167,11 +167,14 @@ class Change:
 
     Attributes:
         how: a word for what was done, such as "explicit-vr".
-        sha256: of the bytes that were sent, and that the proof is about.
+        sha256: of the bytes that were sent, and that the proof is about; if several instances were sent for
+            one, of their digests one after another.
+        uids: what was sent is called so, if not as the original.
     """
 
     how: str
     sha256: bytes = field(repr=False)
+    uids: tuple[str, ...] = field(default=(), repr=False)
 
 
 def receipt(

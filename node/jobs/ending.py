@@ -146,7 +146,19 @@ def _names(study: Study, verdict: Verdict, codes: Mapping[str, str]) -> bytes:
         {
             "study": study.opened.index.study_uid,
             "instances": [
-                [one.sha256, one.uid, one.uid in proven, codes.get(one.uid, "")] for one in study.outgoing
+                [
+                    one.sha256,
+                    one.uid,
+                    one.uid in proven,
+                    codes.get(one.uid, ""),
+                    list(_called(study, one.uid)),
+                ]
+                for one in study.outgoing
             ],
         }
     )
+
+
+def _called(study: Study, uid: str) -> tuple[str, ...]:
+    change = study.changes.get(uid)
+    return () if change is None else change.uids

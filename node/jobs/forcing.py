@@ -16,7 +16,14 @@ from sync.evidence import Change, InstanceProof, Outcome
 
 log = logging.getLogger(__name__)
 _TOO_LARGE, _REFUSES_FROM = "http-413", "refuses-from"  # the second is a size in octets
-_KNOWN = {"explicit-vr": "needs-explicit-vr"}  # how → the name under which it is remembered
+_PAGES = "pdf-pages"
+_KNOWN = {
+    "explicit-vr": "needs-explicit-vr",
+    _PAGES: "needs-pages",
+}  # how → the name under which it is remembered
+
+
+_THERE = frozenset({Outcome.STORED, Outcome.STORED_WITH_WARNING, Outcome.ALREADY_THERE_SAME})
 
 
 class Forcing:
@@ -34,43 +41,68 @@ class Forcing:
         study: Study,
         chunk: Sequence[Outgoing],
         send: Callable[[Sequence[Outgoing]], list[Result]],
-    ) -> tuple[dict[str, Result], dict[str, Outgoing]]:
+    ) -> tuple[dict[str, Result], dict[str, tuple[Outgoing, ...]]]:
         """Send a chunk as the destination takes it.
 
         Returns:
             a result for each original, and what was sent for it, both by the original's SOP Instance UID.
         """
         learnt = self._lines.learnt(study.name, study.body)
+        limit = learnt.get(_REFUSES_FROM, 0)
         sent = {one.uid: self._as_learnt(study, one, learnt) for one in chunk}
-        hopeless = {uid for uid, one in sent.items() if 0 < learnt.get(_REFUSES_FROM, 0) <= one.size}
-        going = [one for uid, one in sent.items() if uid not in hopeless]
-        results = {one.uid: result for one, result in zip(going, send(going) if going else [], strict=True)}
+        hopeless = {uid for uid, parts in sent.items() if limit and any(p.size >= limit for p in parts)}
+        results = self._send({uid: parts for uid, parts in sent.items() if uid not in hopeless}, send)
         for uid in hopeless:
             results[uid] = Result(uid, Outcome.REJECTED, _TOO_LARGE, explain(_TOO_LARGE))
-        again = {
-            one.uid: made for one in chunk if (made := self._other_way(study, one, sent, results)) is not None
-        }
+        again = {one.uid: made for one in chunk if (made := self._other_way(study, one, sent, results))}
         if again:
             sent |= again
-            answers = send(list(again.values()))
-            results |= dict(zip(again, answers, strict=True))
+            results |= self._send(again, send)
             log.info("sent changed instances=%d", len(again))
-        return {uid: replace(result, uid=uid) for uid, result in results.items()}, sent
+        return results, sent
+
+    def _send(
+        self,
+        sent: Mapping[str, tuple[Outgoing, ...]],
+        send: Callable[[Sequence[Outgoing]], list[Result]],
+    ) -> dict[str, Result]:
+        """Send what stands for each original; of several parts the worst result counts."""
+        going = [part for parts in sent.values() for part in parts]
+        answers = dict(zip((part.uid for part in going), send(going) if going else [], strict=True))
+        results = {}
+        for uid, parts in sent.items():
+            worst = next((answers[p.uid] for p in parts if answers[p.uid].outcome not in _THERE), None)
+            results[uid] = replace(worst or answers[parts[0].uid], uid=uid)
+        return results
 
     def proofs_of_originals(
         self,
-        study: Study,
         chunk: Sequence[Outgoing],
-        sent: Mapping[str, Outgoing],
+        sent: Mapping[str, tuple[Outgoing, ...]],
         shown: Mapping[str, InstanceProof],
     ) -> dict[str, InstanceProof]:
         """Return what was shown of the originals, where other bytes were sent for them."""
         proofs = {}
         for one in chunk:
-            proof = shown.get(sent[one.uid].uid)
-            if proof is not None and proof.sha256 == sent[one.uid].sha256:
-                proofs[one.uid] = replace(proof, sha256=one.sha256)
+            of_parts = [(part, shown.get(part.uid)) for part in sent[one.uid]]
+            levels = [p.level for part, p in of_parts if p is not None and p.sha256 == part.sha256]
+            conflict = any(p is not None and p.conflict for _, p in of_parts)
+            if conflict or len(levels) == len(of_parts):
+                told = [level for level in levels if level is not None]
+                level = min(told, key=lambda level: level.rank) if len(told) == len(of_parts) else None
+                proofs[one.uid] = InstanceProof(one.sha256, level, conflict=conflict)
         return proofs
+
+    def called(self, study: Study, one: Outgoing) -> frozenset[str]:
+        """Return the SOP Instance UIDs under which a destination has an instance, and note them."""
+        change = study.changes.get(one.uid)
+        if change is None or change.how != _PAGES:
+            return frozenset({one.uid})
+        from node.deliver.forced import changed
+
+        uids = tuple(part.uid for part in changed(one, change.how))
+        study.changes[one.uid] = replace(change, uids=uids)
+        return frozenset(uids)
 
     def learnt(
         self,
@@ -91,36 +123,37 @@ class Forcing:
             found[_REFUSES_FROM] = min(too_large) if not before else min(before, *too_large)
         return found
 
-    def _as_learnt(self, study: Study, one: Outgoing, learnt: Mapping[str, int]) -> Outgoing:
+    def _as_learnt(self, study: Study, one: Outgoing, learnt: Mapping[str, int]) -> tuple[Outgoing, ...]:
         """Return an instance as it was learnt that this destination, or an earlier run, wants it."""
         known = study.changes.get(one.uid)
         hows = [how for how, name in _KNOWN.items() if learnt.get(name)]
-        if known is None and not hows:
-            return one
-        from node.deliver.forced import changed  # brings pydicom along, which most nodes never need
-
         for how in [known.how] if known is not None else hows:
-            made = changed(one, how)
-            if made is not None:
-                study.changes[one.uid] = Change(how, made.sha256)
+            made = self._change(study, one, how)
+            if made:
                 return made
-        return one
+        return (one,)
 
     def _other_way(
         self,
         study: Study,
         one: Outgoing,
-        sent: Mapping[str, Outgoing],
+        sent: Mapping[str, tuple[Outgoing, ...]],
         results: Mapping[str, Result],
-    ) -> Outgoing | None:
-        """Return what to send instead of an original that was refused; None if there is nothing."""
+    ) -> tuple[Outgoing, ...]:
+        """Return what to send instead of an original that was refused; nothing if there is no other way."""
         result = results[one.uid]
-        if result.outcome is not Outcome.REJECTED or sent[one.uid] is not one:
-            return None
-        from node.deliver.forced import changed, way_out
+        if result.outcome is not Outcome.REJECTED or sent[one.uid] != (one,):
+            return ()
+        from node.deliver.forced import way_out  # brings pydicom along, which most nodes never need
 
         how = way_out(one, result.code)
-        made = changed(one, how) if how else None
-        if made is not None:
-            study.changes[one.uid] = Change(how, made.sha256)
+        return self._change(study, one, how) if how else ()
+
+    def _change(self, study: Study, one: Outgoing, how: str) -> tuple[Outgoing, ...]:
+        from node.deliver.forced import changed, digest_of
+
+        made = changed(one, how)
+        if made:
+            uids = tuple(part.uid for part in made if part.uid != one.uid)
+            study.changes[one.uid] = Change(how, digest_of(made), uids)
         return made

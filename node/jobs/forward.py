@@ -233,7 +233,8 @@ class Forwarder:
         if not found.proofs or study.destination.strongest < Evidence.LISTED:
             return
         there = study.destination.present(study.opened.index.study_uid)
-        lost = [one for one in study.outgoing if one.uid in found.proofs and one.uid not in there]
+        proven = [one for one in study.outgoing if one.uid in found.proofs]
+        lost = [one for one in proven if not self._forcing.called(study, one) <= there]
         for one in lost:
             del found.proofs[one.uid]
         if lost:
@@ -255,8 +256,9 @@ class Forwarder:
                 )
 
         results, sent = self._forcing.store(study, chunk, store)
-        shown = study.destination.prove(chunk[0].study_uid, list(sent.values()), study.demanded)
-        proofs = self._forcing.proofs_of_originals(study, chunk, sent, shown)
+        parts = [part for one in chunk for part in sent[one.uid]]
+        shown = study.destination.prove(chunk[0].study_uid, parts, study.demanded)
+        proofs = self._forcing.proofs_of_originals(chunk, sent, shown)
         found.results |= results
         found.proofs |= proofs
         self._queue.note_proofs(

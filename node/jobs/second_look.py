@@ -86,8 +86,13 @@ class SecondLook:
         box = self._receipts.names(entry)
         try:
             said = {} if box is None else cbor.decode(self._keystore.intake.open(box))
-            proven = frozenset(str(uid) for _, uid, was_proven, _ in said["instances"] if was_proven)
-            return str(said["study"]), proven
+            proven = {
+                str(name)
+                for _, uid, was_proven, _, sent_as in said["instances"]
+                if was_proven
+                for name in sent_as or [uid]
+            }
+            return str(said["study"]), frozenset(proven)
         except (CannotOpen, BadCbor, KeyError, TypeError, ValueError):
             return None
 

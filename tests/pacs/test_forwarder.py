@@ -1,5 +1,6 @@
 """The forward job, hours and days in a moment: patience, turns, claims, forced changes, second looks."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from support.forwarders import DAY_MS, Forwarding, two_forwarders
 from support.lying_pacs import Answer, Behaviour, Hangup, LyingPacs, as_json, honest, lying_pacs, response
 from support.slices import made_slice, written
 
+from node.wrap.order import Order, StudyContext, uid_of
+from node.wrap.press import Press
 from sync import cbor
 from sync.ids import EntryId
 
@@ -287,6 +290,73 @@ def test_a_refusal_that_no_other_coding_mends_stays_a_refusal(node: Forwarding, 
     assert node.troubles(entry) == [("rejected", 1)]
     assert node.codes(entry) == {"C122": [0]}
     assert "needs-explicit-vr" not in str(node.notes.value("learnt:main " + pacs.url) or b"")
+
+
+def takes_no_pdf(pacs: LyingPacs, parts: dict[str, bytes]) -> Answer:
+    """Refuse Encapsulated PDF as a kind of image that is not accepted."""
+    pdf = "1.2.840.10008.5.1.4.1.1.104.1"
+    good = {uid: data for uid, data in parts.items() if pydicom.dcmread(_file(data)).SOPClassUID != pdf}
+    pacs.keep(good)
+    failed = dict.fromkeys(set(parts) - set(good), 0x0122)
+    return Answer(202 if good else 409, as_json(response(list(good), failed)))
+
+
+def impression(study: int, text: str) -> bytes:
+    """Return a clinical impression as the intake makes it: an Encapsulated PDF of this study."""
+    context = StudyContext(f"2.25.{study}", "Doe^Made", f"P{study}", birth_date="19700101", sex="O")
+    order = Order("impression", "impression", context, uid_of(str(study)), text=text, written="202601031011")
+    with Press() as press:
+        return b"".join(press.wrap(order).pieces())
+
+
+def test_a_pacs_that_takes_no_pdf_gets_the_pages_of_the_impression(node: Forwarding, pacs: LyingPacs) -> None:
+    """What the clinician wrote arrives as a picture, is proven, and is looked for again a day later."""
+    document = impression(114, "Fall from a tree.")
+    pacs.posts = [takes_no_pdf] * 100
+    entry = node.keep([made_slice(114, 1), document])
+    node.run()
+
+    assert node.state(entry) == "delivered"
+    (page,) = set(pacs.kept) - {"2.25.114.1.1"}
+    shown = pydicom.dcmread(_file(pacs.kept[page]))
+    assert shown.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"
+    assert (shown.StudyInstanceUID, shown.PatientID) == ("2.25.114", "P114")
+    receipt = cbor.decode(node.queue.receipts.receipt(entry) or b"")
+    (line,) = [line for line in receipt["instances"] if len(line) == 4]
+    assert line[0] == hashlib.sha256(document).digest()
+    assert line[2:] == [hashlib.sha256(pacs.kept[page]).digest(), "pdf-pages"]
+
+    node.run(rounds=3, between_ms=DAY_MS)
+    look = node.queue.receipts.look(entry)
+    assert look is not None and look.result == "there"
+    pacs.bodies.clear()
+    node.until_ended(node.keep([impression(115, "Cough.")]))
+    assert len(pacs.bodies) == 1  # learnt
+
+
+def test_pages_that_were_proven_before_a_power_cut_are_known_by_their_names(
+    node: Forwarding, pacs: LyingPacs
+) -> None:
+    """The rest of the study fails first; after the restart nothing is drawn or sent in vain."""
+
+    def part_of_it(state: LyingPacs, parts: dict[str, bytes]) -> Answer:
+        if "2.25.116.1.1" in parts:
+            good = {uid: data for uid, data in parts.items() if uid != "2.25.116.1.1"}
+            answer = takes_no_pdf(state, good)
+            return answer if good else Answer(500, b"", "text/html")
+        return takes_no_pdf(state, parts)
+
+    pacs.posts = [part_of_it] * 6
+    entry = node.keep([made_slice(116, 1), impression(116, "Fever.")])
+    node.run()
+    assert node.view(entry).tombstone is None
+    assert len(pacs.kept) == 1
+    node.restart()
+    pacs.posts = [takes_no_pdf] * 100
+    node.until_ended(entry)
+    assert len(pacs.kept) == 2
+    node.run(rounds=3, between_ms=DAY_MS)
+    assert node.state(entry) == "delivered"
 
 
 # -- two forwarders -------------------------------------------------------------------------------

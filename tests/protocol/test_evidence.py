@@ -7,6 +7,7 @@ import pytest
 from sync import cbor
 from sync.bodies import Ending
 from sync.evidence import (
+    Change,
     Evidence,
     Expected,
     InstanceProof,
@@ -158,6 +159,17 @@ def test_a_receipt_is_the_same_for_any_order_and_names_no_uid() -> None:
     }
     assert len(receipt_digest(one)) == 32
     assert not any(i.uid.encode() in one for i in ALL)
+
+
+def test_a_receipt_names_both_digests_of_what_was_sent_changed() -> None:
+    """Whoever has the original can still say that it is the one that was delivered."""
+    verdict = judge((ONE, TWO), shown(ONE, TWO), demanded=Evidence.LISTED)
+
+    encoded = receipt(EntryId(b"e" * 32), "azure", verdict, {ONE.uid: Change("explicit-vr", b"n" * 32)})
+
+    told = cbor.decode(encoded)["instances"]
+    assert [ONE.sha256, "read-back", b"n" * 32, "explicit-vr"] in told
+    assert [TWO.sha256, "read-back"] in told
 
 
 def test_values_about_a_patient_do_not_show_themselves() -> None:

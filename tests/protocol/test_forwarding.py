@@ -5,9 +5,17 @@ from itertools import pairwise, permutations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.facts import entry_of
+from support.facts import entry_of, node_of
 
-from sync.forwarding import Deliverable, choose, delay_after
+from sync.forwarding import (
+    TURN_MS,
+    Deliverable,
+    choose,
+    delay_after,
+    estimate_s,
+    gives_way,
+    stands_back,
+)
 
 
 def _study(name: str, **what: object) -> Deliverable:
@@ -72,3 +80,47 @@ def test_waiting_doubles_to_half_an_hour_and_never_gives_up() -> None:
 def test_what_the_pacs_asks_for_is_kept(failures: int) -> None:
     """Retry-After is an answer of the destination (RFC 9110 §10.2.3)."""
     assert delay_after(failures, jitter=0.0, retry_after_ms=7_200_000) == 7_200_000
+
+
+def test_a_delivery_stands_back_for_an_urgent_study_at_once_and_for_equals_after_its_time() -> None:
+    """A study of hours on a slow line holds up nobody; what waits, is paused or claimed is no reason."""
+    current = _study("current")
+
+    def asked(*others: Deliverable, lasted_ms: int = 0, paused: frozenset[str] = frozenset()) -> bool:
+        return stands_back(current, [current, *others], lasted_ms=lasted_ms, now=50, paused=paused)
+
+    urgent, equal = _study("urgent", urgent=True), _study("equal")
+    assert asked(urgent)
+    assert not asked(equal)
+    assert asked(equal, lasted_ms=TURN_MS)
+    assert not asked(lasted_ms=TURN_MS)
+    assert not asked(_study("had more turns", turns=1), lasted_ms=TURN_MS)
+    assert not asked(_study("later", urgent=True, try_at=51))
+    assert not asked(urgent, paused=frozenset({"pacs"}))
+    assert not asked(_study("claimed", urgent=True, claimed_by_other=True))
+
+
+def test_fewer_turns_go_before_longer_waiting() -> None:
+    """Who stood back once comes after those that had no turn yet."""
+    first, second = _study("first", waiting_since=1, turns=1), _study("second", waiting_since=9)
+
+    assert choose([first, second], now=20) == second
+
+
+@given(st.integers(0, 9), st.integers(0, 9))
+def test_of_two_that_claim_one_study_exactly_one_gives_way(mine: int, theirs: int) -> None:
+    """Both decide it alone, from the same two claims."""
+    one, two = node_of("one"), node_of("two")
+
+    assert gives_way(me=one, proven=mine, other=two, other_proven=theirs) is not gives_way(
+        me=two, proven=theirs, other=one, other_proven=mine
+    )
+    assert gives_way(me=one, proven=0, other=two, other_proven=1)
+
+
+def test_arrivals_are_estimated_one_after_another_and_only_from_a_measured_rate() -> None:
+    """A number that nobody measured is worse than none."""
+    queue = [(entry_of("a"), 1000), (entry_of("b"), 3000)]
+
+    assert estimate_s(queue, 100) == {entry_of("a"): 11, entry_of("b"): 41}
+    assert estimate_s(queue, 0) == {}

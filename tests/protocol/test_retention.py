@@ -108,6 +108,12 @@ def test_a_withdrawal_as_another_nodes_study_erases_nothing() -> None:
     assert _reasons(_view("study", "stolen"), origin=True) == {K.DISPUTED}
 
 
+def test_a_forwarder_keeps_a_withdrawn_study_until_it_has_said_how_much_had_arrived() -> None:
+    """Erased too early, nobody could tell the hospital what to delete."""
+    assert _reasons(_view("study", "withdrawn"), untold=True) == {K.UNTOLD}
+    assert _reasons(_view("study", "delivered"), untold=True) == set()
+
+
 def _others(*words: str) -> set[Custodian]:
     """Each word is a node and what it is: answering (!), forwarder (^)."""
     return {Custodian(w.strip("!^").encode(), "^" in w, "!" in w) for w in words}
