@@ -133,6 +133,7 @@ class StudyView(BaseModel):
     series: list[SeriesView]
     known: int
     changed: int
+    repaired: bool
 
 
 class DocumentView(BaseModel):

@@ -243,6 +243,8 @@ def _show_known(out: Output, studies: Any) -> None:
     known, changed = (sum(one[key] for one in studies) for key in ("known", "changed"))
     if known:
         out.say(f"{known} of these images were handed in here before; the PACS keeps each of them once.")
+    if any(one["repaired"] for one in studies):
+        out.say("The files declare a wrong character set; names are shown as they were meant. Look at them.")
     if changed:
         out.say(
             f"[bold]{changed} images have the number of one that was handed in before, and other content.[/] "

@@ -31,7 +31,10 @@ _WITHOUT_HEADER = frozenset({Content.HEADLESS, Content.HEADLESS_BIG})
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the examination wants to know of an instance; all values as text, empty if missing."""
+    """What the examination wants to know of an instance; all values as text, empty if missing.
+
+    `repaired`: the character set that the file declares is plainly wrong, and its texts were read by another.
+    """
 
     class_uid: str
     uid: str = field(repr=False)
@@ -48,6 +51,7 @@ class Header:
     series_number: str
     series_description: str = field(repr=False)
     body_part: str
+    repaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)

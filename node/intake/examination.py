@@ -58,6 +58,7 @@ class ExaminedStudy:
     """A study, and the instances of it that came.
 
     `known` of them were kept here before; `changed` have the number of one that was, and other content.
+    `repaired`: names are shown in another character set than the files declare.
     """
 
     study_uid: str = field(repr=False)
@@ -70,6 +71,7 @@ class ExaminedStudy:
     instances: tuple[ExaminedInstance, ...]
     known: int = 0
     changed: int = 0
+    repaired: bool = False
 
     @property
     def size(self) -> int:
@@ -230,6 +232,7 @@ def _shown_study(study: ExaminedStudy) -> dict[str, Any]:
         "series": [asdict(series) for series in study.series],
         "known": study.known,
         "changed": study.changed,
+        "repaired": study.repaired,
     }
 
 

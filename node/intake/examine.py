@@ -279,6 +279,7 @@ def _study(headers: list[Header], instances: tuple[ExaminedInstance, ...], known
         instances=instances,
         known=had.same,
         changed=had.other,
+        repaired=any(header.repaired for header in headers),
     )
 
 

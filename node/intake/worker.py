@@ -17,6 +17,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from node.intake import frames, headless, pictures
+from node.intake.charsets import corrected
 from node.intake.frames import ANSWER, FILE, MORE, NEED, OPENING, READY, WANT, receive, send
 from node.intake.headers import (
     DICOMDIR,
@@ -51,7 +52,9 @@ _TAGS = {
     "series_number": 0x00200011,
 }
 _UIDS = frozenset({"class_uid", "uid", "study_uid", "series_uid"})
-_WANTED = frozenset({0x00080005, *_TAGS.values()})
+_TEXTS = ("study_description", "series_description", "patient_name", "patient_id")
+_CHARSET = 0x00080005
+_WANTED = frozenset({_CHARSET, *_TAGS.values()})
 _UID_CHARACTERS = frozenset("0123456789.")
 
 
@@ -129,11 +132,27 @@ def _listed(records: list[dict[int, bytes]]) -> list[list[str]]:
 
 
 def _values(walked: Walked) -> dict[str, Any]:
-    """Decode what was picked, with the character sets that the file names."""
+    """Decode what was picked, with the character sets that the file names, or is really in."""
     data: Dataset = pydicom.filereader.read_dataset(
         BytesIO(bytes(walked.picked)), walked.implicit, walked.little
     )
-    return {name: _shown(data, tag) for name, tag in _TAGS.items()}
+    raw = {name: _encoded(data, _TAGS[name]) for name in _TEXTS}
+    codec = corrected(_declared(data), list(raw.values()))
+    told: dict[str, Any] = {name: _shown(data, tag) for name, tag in _TAGS.items()}
+    if codec is not None:
+        told |= {name: _trimmed(value.decode(codec, "replace")) for name, value in raw.items()}
+    return told | {"repaired": codec is not None}
+
+
+def _encoded(data: Dataset, tag: int) -> bytes:
+    """Return a value as it is encoded."""
+    value = data.get_item(tag).value if tag in data else b""
+    return value if isinstance(value, bytes) else b""
+
+
+def _declared(data: Dataset) -> list[str]:
+    """Return the values of Specific Character Set."""
+    return [name.strip("\0 ") for name in _encoded(data, _CHARSET).decode("ascii", "replace").split("\\")]
 
 
 def _shown(data: Dataset, tag: int) -> str:
@@ -146,7 +165,11 @@ def _shown(data: Dataset, tag: int) -> str:
         return ""
     if isinstance(value, pydicom.multival.MultiValue):
         value = "\\".join(map(str, value))
-    return str(value).strip("\0 ")[:_TEXT_LIMIT]
+    return _trimmed(str(value))
+
+
+def _trimmed(value: str) -> str:
+    return value.strip("\0 ")[:_TEXT_LIMIT]
 
 
 def _is_uid(value: str) -> bool:
