@@ -47,6 +47,7 @@ class Story:
     evidence: dict[str, str | int] | None
     trouble: dict[str, str | int] | None
     erased: dict[str, int | list[str]]
+    delivery: dict[str, str | int | None] | None = None  # of the node that is to deliver it, as it knows
 
 
 def code_of(entry: EntryId) -> str:

@@ -1,6 +1,7 @@
 """Studies on their way, as this node knows them; nothing of any patient (docs/architecture.md §3)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Depends
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Depends
 from node import journey
 from node.api.auth import Caller
 from node.errors import Refused
+from node.estimates import deliveries, uplink
 from node.journey import Story
 from node.parts import Node
 from sync.entries import EntryView
@@ -31,7 +33,8 @@ def router(node: Node, require: Require) -> APIRouter:
         def tell_all(ledger: Ledger) -> list[Story]:
             return [_tell(ledger, view) for view in ledger.entries() if view.state is not EntryState.UNKNOWN]
 
-        told = node.facts.ask(tell_all)
+        waiting = {entry.hex(): one for entry, one in deliveries(node).items()}
+        told = [replace(story, delivery=waiting.get(story.entry_id)) for story in node.facts.ask(tell_all)]
         return {"studies": sorted(told, key=lambda story: -(story.announced_at or 0))}
 
     @routes.get("/studies/{entry_id}")
@@ -41,7 +44,8 @@ def router(node: Node, require: Require) -> APIRouter:
         view = node.holdings.view(entry)
         if view.state is EntryState.UNKNOWN:
             raise Refused("study-unknown", "This node knows no such study.")
-        return node.facts.ask(lambda ledger: _tell(ledger, view))
+        story = node.facts.ask(lambda ledger: _tell(ledger, view))
+        return replace(story, delivery=deliveries(node).get(entry))
 
     @routes.get("/status")
     def status() -> dict[str, Any]:
@@ -92,6 +96,7 @@ def status_of(node: Node) -> dict[str, Any]:
             for peer in node.notes.peers()
         ],
         "destinations": sorted(node.facts.ask(lambda ledger: ledger.destinations())),
+        "uplink": uplink(node),
     }
 
 

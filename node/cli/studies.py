@@ -37,10 +37,21 @@ def status(data: Data, node: NodeUrl = None, as_json: Json = False) -> None:
         counts = ", ".join(f"{count} {state}" for state, count in said["studies"].items())
         disk = said["disk"]
         out.say(f"Studies: {counts or 'none'}.  Held: {size(disk['held'])}, free {size(disk['free'])}.")
+        _say_uplink(out, said["uplink"])
         out.table(
             ["peer", "node", "last met"],
             [[one["address"], one["node"], _ago(one["met_s_ago"])] for one in said["peers"]],
         )
+
+
+def _say_uplink(out: Output, said: Any) -> None:
+    """Say how fast the way to the PACS is, and what keeps studies from it."""
+    if said["bytes_per_s"]:
+        limit = f", held to {said['limit_kbit_s']:g} kbit/s" if said["limit_kbit_s"] else ""
+        metered = ", paid by the byte: urgent studies first" if said["metered"] else ""
+        out.say(f"To the PACS: {size(said['bytes_per_s'])} a second{limit}{metered}.")
+    for setback, count in said["setbacks"].items():
+        out.say(f"  {count} waiting: {setback}")
 
 
 def salvage(
@@ -69,7 +80,7 @@ def show_stories(out: Output, stories: list[Any]) -> None:
         rows.append(
             [
                 one["code"],
-                one["state"],
+                _state(one),
                 one["priority"],
                 one["copies"],
                 ", ".join(one["holders"]),
@@ -79,6 +90,16 @@ def show_stories(out: Output, stories: list[Any]) -> None:
             ]
         )
     out.table(["study", "state", "priority", "copies", "also on", "size", "erased on", "entry"], rows)
+
+
+def _state(story: Any) -> str:
+    """Say where a study is, and, where that is known, what keeps it and when it will have arrived."""
+    delivery = story["delivery"] or {}
+    if delivery.get("estimate_s") is not None:
+        seconds = delivery["estimate_s"]
+        about = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
+        return f"{story['state']}, in about {about}"
+    return f"{story['state']}, {delivery['setback']}" if delivery.get("setback") else str(story["state"])
 
 
 def _list(names: list[str]) -> str:

@@ -302,6 +302,8 @@ class Forwarder:
         self._turns.pop(study.held.entry, None)
         if verdict.ending is not None:
             self._ends.delivered(study, verdict, found.codes)
+            sealed = 0 if view.announced is None else view.announced.size
+            self._uplink.learn_expansion(sum(one.size for one in study.outgoing), sealed)
             return True
         refused = len(verdict.conflicts) + len(verdict.rejected)
         if verdict.left_out and not (verdict.proven or verdict.missing or refused):

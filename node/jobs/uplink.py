@@ -13,9 +13,9 @@ from dataclasses import replace
 from node.clock import Clock
 from node.config import Settings
 from node.deliver.destination import Outgoing
+from node.estimates import EXPANSION, RATE
 from node.store.notes import Notes
 
-RATE = "uplink_bytes_per_s"
 _DAY, _DAY_BYTES, _DAY_MS = "metered_day", "metered_bytes", 86_400_000
 _CHUNK_S = 120  # so long does it take at most, at the measured rate, until something is proven
 _FIRST_CHUNK, _SMALLEST_CHUNK, _LARGEST_CHUNK = 8 * 1024 * 1024, 512 * 1024, 128 * 1024 * 1024
@@ -74,6 +74,12 @@ class Uplink:
                 self._learn(octets / max(seconds, 0.001))
             if octets and self._metered:
                 self._notes.set_numbers(**{_DAY: self._today(), _DAY_BYTES: self._of_today() + octets})
+
+    def learn_expansion(self, original: int, sealed: int) -> None:
+        """Note how many octets of a study are sent for those that lie sealed here."""
+        if sealed:
+            before, now = self._notes.number(EXPANSION), 100 * original // sealed
+            self._notes.set_numbers(**{EXPANSION: (before + now) // 2 if before else now})
 
     def _hold_back(self, octets: int) -> None:
         if not self._limit:

@@ -154,3 +154,24 @@ def test_accepting_is_about_conflicts_and_leaves_the_original_in_the_receipt(
     assert pacs.kept[UIDS[0]] == edited
     receipt = node.get(f"/api/v1/studies/{entry}/receipt")
     assert [one["uid"] for one in receipt["left_out"]] == [UIDS[0]]
+
+
+def test_what_keeps_a_study_and_when_it_arrives_is_told(node: LocalNode, pacs: LyingPacs) -> None:
+    """Of a PACS that is busy that is said, and no arrival; of a line that was measured, when."""
+    node.node.notes.set_numbers(uplink_bytes_per_s=1000)
+    pacs.posts = [Answer(503)] * 50
+    (entry,) = node.submit(FILES)
+    node.wait(lambda: (node.story(entry)["delivery"] or {}).get("setback") == "pacs-busy", "to be held up")
+    assert node.story(entry)["delivery"]["estimate_s"] is None
+    assert node.get("/api/v1/status")["uplink"]["setbacks"] == {"pacs-busy": 1}
+
+    node.node.queue.set_setback(bytes.fromhex(entry), failures=0, setback=None, try_at_ms=2**40)
+    (told,) = node.get("/api/v1/studies")["studies"]
+    # While a job notes its setback again, the number is asked for once more.
+    node.wait(lambda: _estimate(node, entry) is not None, "to estimate the arrival")
+    assert told["delivery"] is not None
+
+
+def _estimate(node: LocalNode, entry: str) -> Any:
+    node.node.queue.set_setback(bytes.fromhex(entry), failures=0, setback=None, try_at_ms=2**40)
+    return node.story(entry)["delivery"]["estimate_s"]

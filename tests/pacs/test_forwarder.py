@@ -1,6 +1,7 @@
 """The forward job, hours and days in a moment: patience, turns, claims, forced changes, second looks."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from support.forwarders import DAY_MS, Forwarding, two_forwarders
 from support.lying_pacs import Answer, Behaviour, Hangup, LyingPacs, as_json, honest, lying_pacs, response
 from support.slices import made_slice, written
 
+from node.estimates import EXPANSION, RATE
 from node.wrap.order import Order, StudyContext, uid_of
 from node.wrap.press import Press
 from sync import cbor
@@ -530,3 +532,18 @@ def test_what_was_proven_and_is_gone_before_the_end_is_sent_again(node: Forwardi
 
     assert node.state(entry) == "delivered"
     assert pacs.kept == dict(zip(UIDS, STUDY, strict=True))
+
+
+def test_what_leaves_is_held_back_to_the_limit_and_measured(tmp_path: Path, pacs: LyingPacs) -> None:
+    """A clinic's line is for its people, too: 200 kB at 800 kbit/s take two seconds, not less."""
+    one = Forwarding(tmp_path, *two_forwarders(), pacs.url, uplink_kbit_s=800)
+    started = time.monotonic()
+    entry = one.keep(files(140, 10, octets=20_000))
+    one.run()
+    lasted = time.monotonic() - started
+
+    assert one.state(entry) == "delivered"
+    assert lasted > 1.9
+    assert 0 < one.notes.number(RATE) <= 110_000
+    assert one.notes.number(EXPANSION) >= 90
+    one.close()
