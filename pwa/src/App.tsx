@@ -1,6 +1,6 @@
 /** Which screen is shown. What is seldom needed is loaded when it is; the service worker has it offline. */
 
-import { lazy, Suspense, useEffect } from 'react';
+import { Component, lazy, type ReactNode, Suspense, useEffect } from 'react';
 import { Confirm } from './screens/Confirm';
 import { History } from './screens/History';
 import { Home } from './screens/Home';
@@ -9,14 +9,14 @@ import { Select } from './screens/Select';
 import { readShared } from './state/choosing';
 import { useApp } from './state/store';
 import { Frame } from './ui/Frame';
+import { Button, Note } from './ui/parts';
 
 const Enrol = lazy(async () => ({ default: (await import('./screens/Enrol')).Enrol }));
 const Settings = lazy(async () => ({ default: (await import('./screens/Settings')).Settings }));
 const Help = lazy(async () => ({ default: (await import('./screens/Help')).Help }));
 const Troubles = lazy(async () => ({ default: (await import('./screens/Troubles')).Troubles }));
 
-/** `scanned`: an enrolment code that came with the address. */
-export function App({ scanned }: { readonly scanned: string | null }) {
+export function App() {
   const { locale, direction } = useApp((state) => state.language);
   useEffect(() => {
     document.documentElement.lang = locale;
@@ -24,10 +24,35 @@ export function App({ scanned }: { readonly scanned: string | null }) {
   }, [locale, direction]);
   return (
     <Frame>
-      <Suspense fallback={<Loading />}>
-        <Screen scanned={scanned} />
-      </Suspense>
+      <Falls>
+        <Suspense fallback={<Loading />}>
+          <Screen />
+        </Suspense>
+      </Falls>
     </Frame>
+  );
+}
+
+/** What cannot be shown must not take the whole app away. */
+class Falls extends Component<{ readonly children: ReactNode }, { readonly fallen: boolean }> {
+  override readonly state = { fallen: false };
+
+  static getDerivedStateFromError(): { fallen: boolean } {
+    return { fallen: true };
+  }
+
+  override render(): ReactNode {
+    return this.state.fallen ? <Fallen /> : this.props.children;
+  }
+}
+
+function Fallen() {
+  const { t } = useApp((state) => state.language);
+  const again = <Button onClick={() => location.reload()}>{t('app.reload')}</Button>;
+  return (
+    <Note tone="act" icon="alert" title={t('app.fallen')} action={again}>
+      <p>{t('app.fallenText')}</p>
+    </Note>
   );
 }
 
@@ -36,7 +61,7 @@ function Loading() {
   return <p className="text-muted">{t('app.loading')}</p>;
 }
 
-function Screen({ scanned }: { readonly scanned: string | null }) {
+function Screen() {
   const ready = useApp((state) => state.ready);
   const device = useApp((state) => state.device);
   const route = useApp((state) => state.route);
@@ -45,7 +70,7 @@ function Screen({ scanned }: { readonly scanned: string | null }) {
     window.scrollTo(0, 0);
   }, [route]);
   if (!ready) return <Loading />;
-  if (device === null && route.screen !== 'help') return <Enrol scanned={scanned} />;
+  if (device === null && route.screen !== 'help') return <Enrol />;
   switch (route.screen) {
     case 'home':
       return <Home />;
@@ -58,7 +83,7 @@ function Screen({ scanned }: { readonly scanned: string | null }) {
     case 'history':
       return <History />;
     case 'enrol':
-      return <Enrol scanned={scanned} />;
+      return <Enrol />;
     case 'settings':
       return <Settings />;
     case 'help':

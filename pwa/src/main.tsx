@@ -3,17 +3,12 @@
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 import { App } from './App';
-import { enrolCodeOf } from './domain/codes';
 import { scriptUrl } from './engine/trusted';
 import { bestLocale, languageOf } from './i18n';
 import { offerInstall } from './state/installing';
 import { startRunner } from './state/runner';
 import { followAddress, isBusy, LOCALE_KEY, open, useApp } from './state/store';
 import './index.css';
-
-// A code in the address leaves it at once: addresses are kept, shared and synchronised.
-const scanned = enrolCodeOf(location.hash);
-if (scanned !== null) history.replaceState(null, '', '#/enrol');
 
 async function registerServiceWorker(): Promise<void> {
   if (!('serviceWorker' in navigator) || !import.meta.env.PROD) return;
@@ -69,7 +64,7 @@ async function show(): Promise<void> {
   }
   createRoot(document.getElementById('root') as HTMLElement).render(
     <StrictMode>
-      <App scanned={scanned} />
+      <App />
     </StrictMode>,
   );
 }

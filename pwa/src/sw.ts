@@ -38,6 +38,11 @@ async function takeShared(request: Request): Promise<Response> {
   return Response.redirect('/#/shared', 303);
 }
 
+// The page that installed it is served by it from now on: parts that are loaded later are there offline, too.
+self.addEventListener('activate', (event) => {
+  event.waitUntil(self.clients.claim());
+});
+
 // A new version waits until a person asks for it: never in the middle of a form.
 self.addEventListener('message', (event) => {
   if (event.data === 'use-new-version') void self.skipWaiting();

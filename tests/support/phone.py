@@ -1,11 +1,14 @@
 """A phone with a browser, and the clinic around it, as tests of the app see them."""
 
+import contextlib
 import os
+import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from playwright.sync_api import BrowserContext, Page, Playwright, expect
+from playwright.sync_api import BrowserContext, Error, Page, Playwright, expect
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WAIT_MS = 20_000
@@ -17,7 +20,7 @@ class Clinic(Protocol):
 
     url: str
 
-    def enrolment_code(self) -> str:
+    def enrolment_code(self, role: str = "clinician") -> str:
         """Return a code that enrols one device."""
         ...
 
@@ -64,7 +67,7 @@ class Phone:
         self._context: BrowserContext | None = None
         self.problems: list[str] = []
 
-    def open(self, address: str = "") -> Page:
+    def open(self, address: str = "", flags: Sequence[str] = ()) -> Page:
         """Start the browser with its profile, and the app in it."""
         self._context = self._playwright.chromium.launch_persistent_context(
             self.profile,
@@ -91,6 +94,32 @@ class Phone:
         session = self._context.new_cdp_session(page)
         origin = page.evaluate("location.origin")
         session.send("Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": size})
+
+    def kill(self) -> None:
+        """End the browser as a power cut does; the profile stays as it is on the disk."""
+        ours = self._processes()
+        for process in ours:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while self._processes() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if self._context is not None:
+            with contextlib.suppress(Error):
+                self._context.close()
+            self._context = None
+
+    def _processes(self) -> list[int]:
+        """Return the browser's processes: those that were started with this profile, the first one first."""
+        mark = f"--user-data-dir={self.profile}".encode()
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with contextlib.suppress(OSError):
+                    words = (folder / "cmdline").read_bytes().split(b"\0")
+                    if mark in words:
+                        found.append(int(folder.name))
+        return sorted(found)
 
     def close(self) -> None:
         """Close the browser; the profile stays."""

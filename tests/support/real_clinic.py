@@ -26,15 +26,15 @@ class RealClinic:
 
     def __init__(self, node: LocalNode, cloud: LocalNode, pacs: str, recovery_secret: bytes) -> None:
         self.url = f"http://localhost:{node.local_port}"
-        self._node = node
-        self._cloud = cloud
+        self.node = self._node = node
+        self.cloud = self._cloud = cloud
         self._pacs = pacs
         self._secret = recovery_secret
         self._patch = pytest.MonkeyPatch()
 
-    def enrolment_code(self) -> str:
+    def enrolment_code(self, role: str = "clinician") -> str:
         """Return a code that enrols one device."""
-        said = self._node.ask("POST", "/api/v1/admin/device-codes", {"role": "clinician"})
+        said = self._node.ask("POST", "/api/v1/admin/device-codes", {"role": role})
         return str(said["code"])
 
     def held(self) -> dict[str, bytes]:

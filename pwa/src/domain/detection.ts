@@ -92,13 +92,20 @@ export interface Skipped {
   readonly names: readonly string[];
 }
 
+export interface Directory {
+  readonly listed: number;
+  readonly present: number;
+  /** Of those that are not here: how many are of no study that it names. */
+  readonly nameless: number;
+}
+
 export interface Detection {
   readonly patients: readonly FoundPatient[];
   readonly pictures: readonly FoundPicture[];
   readonly skipped: readonly Skipped[];
   readonly files: number;
   /** What the disc's table of contents lists, and how many of those images are here; null without one. */
-  readonly directory: { readonly listed: number; readonly present: number } | null;
+  readonly directory: Directory | null;
 }
 
 /** Patients differ when anything that names them differs: better to ask once too often. */
@@ -149,8 +156,13 @@ export function group(files: readonly ReadFile[]): Detection {
     pictures,
     skipped: [...skipped].map(([reason, names]) => ({ reason, names })),
     files: files.length,
-    directory: listed.size === 0 ? null : { listed: listed.size, present: listed.size - absent.length },
+    directory: listed.size === 0 ? null : directoryOf(listed.size, absent),
   };
+}
+
+function directoryOf(listed: number, absent: readonly string[]): Directory {
+  const nameless = absent.filter((studyUid) => studyUid === '').length;
+  return { listed, present: listed - absent.length, nameless };
 }
 
 interface Draft {

@@ -95,7 +95,7 @@ test('what the table of contents lists and is not here is said, study by study',
   const found = group(readings.map((reading, index) => ({ index, name: `f${index}`, size: 5, reading })));
   const [study] = found.patients[0]?.studies ?? [];
 
-  expect(found.directory).toEqual({ listed: 4, present: 2 });
+  expect(found.directory).toEqual({ listed: 4, present: 2, nameless: 0 });
   expect(study).toMatchObject({ images: 2, missing: 1 });
   expect(study && duplicates(study)).toBe(1);
 });

@@ -41,6 +41,8 @@ export type Outcome = 'rested' | 'to-be-continued' | 'unreachable' | 'locked-out
 /** The node says these when it cannot now: the item waits, and nobody needs to do anything. */
 const LATER = new Set([408, 423, 425, 429, 500, 503, 507]);
 const LOCAL_COPY_LOST = 'local-copy-lost';
+/** The node says that it keeps the submission, and names no study: nobody may rely on that. */
+const NOTHING_KEPT = 'nothing-kept';
 /** Some files of the submission could not be used, and the node keeps them for a person. */
 const LEFTOVER = 'quarantined-left';
 
@@ -102,6 +104,7 @@ const PERFORM: Readonly<
     const submission = await ports.client.submission(item.submission as string);
     switch (submission.state) {
       case 'kept':
+        if (submission.entries.length === 0) return [{ type: 'problem', code: NOTHING_KEPT }];
         return [
           {
             type: 'kept',

@@ -200,7 +200,8 @@ function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
 /** The disc's table of contents lists more than is here: a person should know before he walks away. */
 function Missed({ studies }: { readonly studies: readonly FoundStudy[] }) {
   const { t } = useApp((state) => state.language);
-  const count = studies.reduce((sum, study) => sum + study.missing, 0);
+  const nameless = useApp((state) => state.detection?.directory?.nameless ?? 0);
+  const count = studies.reduce((sum, study) => sum + study.missing, nameless);
   if (count === 0) return null;
   return (
     <Note tone="urgent" icon="disc" title={t('confirm.missingTitle', { count })}>

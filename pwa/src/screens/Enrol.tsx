@@ -1,6 +1,6 @@
 /** Connect this device to the clinic, once: a code, typed or scanned. */
 
-import { type FormEvent, useState } from 'react';
+import { type FormEvent, useEffect, useState } from 'react';
 import { enrolCode } from '../domain/codes';
 import { type EnrolResult, enrol } from '../state/acting';
 import { go, useApp } from '../state/store';
@@ -15,13 +15,17 @@ const FAILURES: Readonly<Record<Exclude<EnrolResult, 'enrolled'>, string>> = {
   failed: 'enrol.failed',
 };
 
-export function Enrol({ scanned }: { readonly scanned: string | null }) {
+export function Enrol() {
   const { t } = useApp((state) => state.language);
+  const scanned = useApp((state) => state.scanned);
   const [code, setCode] = useState(scanned ?? '');
   const [label, setLabel] = useState(
     t(matchMedia('(pointer: coarse)').matches ? 'enrol.phone' : 'enrol.computer'),
   );
   const [scanning, setScanning] = useState(false);
+  useEffect(() => {
+    if (scanned !== null) setCode(scanned);
+  }, [scanned]);
   const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState<Exclude<EnrolResult, 'enrolled'> | null>(null);
 
@@ -104,7 +108,7 @@ export function Enrol({ scanned }: { readonly scanned: string | null }) {
           </Button>
         </form>
       </Card>
-      <InstallNote />
+      <InstallNote apple />
     </Page>
   );
 }

@@ -26,8 +26,8 @@ export function Help() {
       <SafeNow />
       <Card className="divide-y divide-line px-5">
         {QUESTIONS.map((name) => (
-          <details key={name} className="group py-1">
-            <summary className="flex min-h-12 cursor-pointer list-none items-center justify-between gap-3 font-semibold [&::-webkit-details-marker]:hidden">
+          <details key={name} className="group">
+            <summary className="flex min-h-14 cursor-pointer list-none items-center justify-between gap-3 py-3 font-semibold leading-snug [&::-webkit-details-marker]:hidden">
               {t(`help.${name}`)}
               <Icon name="next" className="size-5 rotate-90 text-muted group-open:-rotate-90" />
             </summary>

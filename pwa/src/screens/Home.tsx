@@ -31,7 +31,6 @@ export function Home() {
         </Card>
         <TroublesLink />
         <LinkNote waiting={onTheWay.length > 0} />
-        <InstallNote />
       </section>
       <div className="space-y-8">
         <section className="space-y-3" aria-labelledby="on-the-way">
@@ -55,6 +54,7 @@ export function Home() {
             </a>
           </section>
         )}
+        <InstallNote />
       </div>
     </div>
   );

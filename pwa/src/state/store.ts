@@ -3,6 +3,7 @@
 import { create } from 'zustand';
 import type { Device } from '../api/device';
 import type { Health, Troubled } from '../api/types';
+import { enrolCodeOf } from '../domain/codes';
 import type { Detection, FoundPatient } from '../domain/detection';
 import { isAtItsEnd, type OutboxItem } from '../domain/outbox';
 import { type Pace, paced } from '../domain/pace';
@@ -23,6 +24,8 @@ export interface AppState {
   readonly ready: boolean;
   readonly device: Device | null;
   readonly route: Route;
+  /** An enrolment code that came with the address. */
+  readonly scanned: string | null;
   readonly language: Language;
   readonly link: Link;
   /** The node that answered last. */
@@ -54,7 +57,8 @@ export const LOCALE_KEY = 'locale';
 export const useApp = create<AppState>(() => ({
   ready: false,
   device: null,
-  route: routeOf(location.hash),
+  route: { screen: 'home' },
+  scanned: null,
   language: LOADED,
   link: 'unknown',
   health: null,
@@ -151,6 +155,12 @@ export function goForGood(route: Route): void {
 }
 
 export function followAddress(): void {
+  const scanned = enrolCodeOf(location.hash);
+  if (scanned !== null) {
+    // A code leaves the address at once: addresses are kept, shared and synchronised.
+    history.replaceState(null, '', '#/enrol');
+    set({ scanned });
+  }
   set({ route: routeOf(location.hash) });
 }
 

@@ -7,8 +7,9 @@ import { Button, Note } from './parts';
 
 const LATER_KEY = 'install-later';
 
-/** `always`: also when it was put off before. */
-export function InstallNote({ always = false }: { readonly always?: boolean }) {
+/** `always`: also when it was put off before. `apple`: only in words, where nothing else keeps what is saved. */
+export function InstallNote(props: { readonly always?: boolean; readonly apple?: boolean }) {
+  const { always = false, apple = false } = props;
   const install = useApp((state) => state.install);
   const { t } = useApp((state) => state.language);
   const [later, setLater] = useState(localStorage.getItem(LATER_KEY) !== null);
@@ -22,7 +23,7 @@ export function InstallNote({ always = false }: { readonly always?: boolean }) {
       {t('install.later')}
     </Button>
   );
-  if (install !== null) {
+  if (install !== null && !apple) {
     const action = (
       <>
         <Button onClick={install}>{t('install.go')}</Button>
