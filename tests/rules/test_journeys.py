@@ -10,7 +10,7 @@ import node.errors
 import sync.errors
 from node.api.problems import STATUS
 from node.deliver import reasons as deliver
-from node.intake.reasons import REASONS
+from node.intake.reasons import REASONS, SKIPPED
 
 JOURNEYS = ROOT / "docs" / "journeys.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
@@ -31,6 +31,27 @@ def test_each_code_of_the_api_is_told() -> None:
 def test_each_code_of_an_examination_is_told() -> None:
     """Why a file is not sent decides whether somebody must go back to the scanner."""
     assert set(REASONS) - told() == set()
+
+
+def test_the_tables_of_an_examination_list_no_code_that_nobody_gives() -> None:
+    """Whoever looks for a code that no longer exists looks in vain."""
+    page = JOURNEYS.read_text(encoding="utf-8")
+    begin, end = page.index("### Examination: a whole"), page.index("### Keeping and replication")
+    rows = [line.split("|") for line in page[begin:end].splitlines() if line.startswith("| ") and "`" in line]
+    listed = {code for row in rows for code in re.findall(r"`([^`]+)`", row[2])}
+
+    assert listed == set(REASONS)
+
+
+def test_each_reason_says_what_happened_whether_the_data_is_safe_and_what_to_do() -> None:
+    """A nurse reads it alone at night."""
+    for code, reason in REASONS.items():
+        sentences = [one for one in re.split(r"(?<=[.])\s", reason) if one]
+        assert len(sentences) > 1, code
+        assert all(one[0].isupper() and one.endswith(".") for one in sentences), code
+        if code not in SKIPPED:
+            safe = ("are kept", "Keep the original", "keep the original", "was lost", "Send it", "send again")
+            assert any(words in reason for words in safe), code
 
 
 def test_each_code_of_a_pacs_is_told() -> None:
