@@ -112,7 +112,7 @@ def _chosen(out: Output, examination: Any, pictures: Shows | None) -> dict[str, 
     documents = examination["documents"]
     if not documents or (pictures is None and studies):
         if documents:
-            out.say(f"{len(documents)} pictures or PDFs are left out; `--pictures photo` sends them along.")
+            out.say("Pictures and PDFs are left out; `--pictures photo` sends them along.")
         return {"studies": studies}
     if len(studies) != 1:
         raise Refused(
@@ -140,7 +140,7 @@ def _upload_readable(remote: Remote, out: Output, picked: list[Picked]) -> Any:
             with out.busy("A file cannot be read. Looking which others …"):
                 good = [one for one in picked if one is not failed.picked and readable(one)]
             bad = [one.name for one in picked if one not in good]
-            out.say(f"[bold]{len(bad)} files cannot be read[/] and are left out: {_some(bad)}.")
+            out.say(f"[bold]{_many(len(bad), 'file')} cannot be read[/], left out: {_some(bad)}.")
             if not good:
                 raise Refused("nothing-readable", "None of these files can be read.") from None
             picked = good
@@ -163,8 +163,7 @@ def _upload(remote: Remote, out: Output, picked: list[Picked]) -> Any:
             else:
                 packed = StoredZip(picked)
                 stream, length = cast("BinaryIO", packed), packed.length
-            text = f"Uploading {len(picked)} files" if len(picked) > 1 else "Uploading 1 file"
-            bar = stack.enter_context(out.progress(text, length))
+            bar = stack.enter_context(out.progress(f"Uploading {_many(len(picked), 'file')}", length))
             remote.upload(
                 made["upload_url"],
                 made["id"],
@@ -242,12 +241,12 @@ def show_examination(out: Output, examination: Any) -> None:
 def _show_known(out: Output, studies: Any) -> None:
     known, changed = (sum(one[key] for one in studies) for key in ("known", "changed"))
     if known:
-        out.say(f"{known} of these images were handed in here before; the PACS keeps each of them once.")
+        out.say(f"Handed in here before: {_many(known, 'image')}. The PACS keeps each of them once.")
     if any(one["repaired"] for one in studies):
         out.say("The files declare a wrong character set; names are shown as they were meant. Look at them.")
     if changed:
         out.say(
-            f"[bold]{changed} images have the number of one that was handed in before, and other content.[/] "
+            f"[bold]Handed in before, with other content then: {_many(changed, 'image')}.[/] "
             "The PACS will say which it keeps."
         )
 
@@ -256,10 +255,14 @@ def _show_disc(out: Output, disc: Any) -> None:
     if disc is None:
         return
     if disc["present"] == disc["listed"]:
-        out.say(f"The CD lists {disc['listed']} images; all of them are here.")
+        out.say(f"The CD lists {_many(disc['listed'], 'image')}; nothing is missing.")
         return
-    out.say(f"[bold]The CD lists {disc['listed']} images, {disc['present']} are here.[/]")
-    out.say(f"  missing: {_some(disc['missing'])}.")
+    out.say(f"[bold]The CD lists {_many(disc['listed'], 'image')}, {disc['present']} are here.[/]")
+    out.say(f"  missing or cut off: {_some(disc['missing'])}.")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -429,8 +429,8 @@ _NOT_YET = (
     "The studies could not be put on their way yet. The bytes are safe; the node tries again by itself."
 )
 _LEFT = (
-    "The studies are on their way. {n} files could not be read; their bytes are kept here, sealed, until "
-    "an administrator decides about them."
+    "The studies are on their way. Some files could not be read ({n}); their bytes are kept here, sealed, "
+    "until an administrator decides about them."
 )
 
 

@@ -63,7 +63,7 @@ def test_a_disc_is_told_before_it_is_confirmed(clinic: LocalNode, tmp_path: Path
     assert said.exit_code == 0, said.output
     told = " ".join(said.output.split())
     assert "The CD lists 4 images, 3 are here." in told
-    assert "missing: DICOM/I4." in told
+    assert "missing or cut off: DICOM/I4." in told
     assert "1 skipped: disc/VIEWER.EXE. This is a program" in told
     assert "Is this the right patient, and shall it be sent? [y/N]: y" in told
     assert (
@@ -90,7 +90,7 @@ def test_files_folders_and_zips_go_together_and_again(clinic: LocalNode, tmp_pat
     again = submit(clinic, *words)
 
     assert (said["state"], len(said["studies"])) == ("kept", 2)
-    assert "4 of these images were handed in here before" in " ".join(again.output.split())
+    assert "Handed in here before: 4 images." in " ".join(again.output.split())
 
 
 def test_names_cannot_move_the_terminal(clinic: LocalNode, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_what_a_scratched_disc_does_not_give_is_named_and_the_rest_is_sent(
         kept = hand_in(remote, out, picked, CHOICE, ask=False)
 
     assert len(kept["entries"]) == 1
-    assert "1 files cannot be read and are left out: disc/I2." in " ".join(captured.get().split())
+    assert "1 file cannot be read, left out: disc/I2." in " ".join(captured.get().split())
 
 
 @pytest.mark.parametrize("single", [True, False])
