@@ -48,6 +48,7 @@ class Story:
     trouble: dict[str, str | int] | None
     erased: dict[str, int | list[str]]
     delivery: dict[str, str | int | None] | None = None  # of the node that is to deliver it, as it knows
+    goes_on_as: str | None = None  # the entry as which it goes on, if it was sealed anew
 
 
 def code_of(entry: EntryId) -> str:
@@ -88,7 +89,7 @@ def tell(view: EntryView, members: Mapping[NodeId, MemberInfo], erasure: Erasure
     return Story(
         entry_id=view.entry.hex(),
         code=code_of(view.entry),
-        state=view.state.value,
+        state=(view.state if view.successor is None else EntryState.CARRIED).value,
         priority="urgent" if view.urgent else "routine",
         destination=(ending.destination if ending else said.destination if said else ""),
         bytes=ending.size if ending else said.size if said else 0,

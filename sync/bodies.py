@@ -59,6 +59,9 @@ class Ending(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+RESEALED = "resealed"  # as the evidence of a withdrawal: the study goes on as the entry in `receipt`
+
+
 @dataclass(frozen=True, slots=True)
 class Member(Body):
     """A node belongs to the mesh, with these roles at most."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from sync.bodies import (
     BODIES,
+    RESEALED,
     Claim,
     Custody,
     Decision,
@@ -23,7 +24,7 @@ from sync.bodies import (
 from sync.errors import BadFact
 from sync.facts import Fact, FactClass, parse
 from sync.ids import EntryId, MeshId, NodeId
-from sync.lifecycle import EntryEvent, EntryState, fold
+from sync.lifecycle import ENDED, EntryEvent, EntryState, fold
 from sync.membership import Membership
 
 _ENDINGS = {  # weak to strong: a delivery beats a withdrawal
@@ -42,7 +43,7 @@ class EntryView:
     `holders` are nodes other than the origin that say they hold every blob, and are trusted to say so.
     `waits_for_person`: its author was revoked, and nobody has decided to deliver it yet.
     `frozen`: a fact that this version does not understand forbids erasing it.
-    `origin_holds`: the origin has not said that it lost its copy.
+    `origin_holds`: the origin announced it, or said custody, and has not said that it lost its copy.
     """
 
     entry: EntryId
@@ -81,6 +82,19 @@ class EntryView:
         """The node that took the study in."""
         said = self.announced or self.ending
         return None if said is None else said.origin
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether it is announced and has not ended: only then do its blobs travel."""
+        return self.study is not None and self.tombstone is None and self.state not in ENDED
+
+    @property
+    def successor(self) -> EntryId | None:
+        """The entry as which its study goes on, if it was sealed anew."""
+        ending = self.ending
+        if ending is None or (ending.outcome, ending.evidence) != (Ending.WITHDRAWN, RESEALED):
+            return None
+        return None if ending.receipt is None else EntryId(ending.receipt)
 
     @property
     def urgent(self) -> bool:
@@ -172,11 +186,9 @@ def view_of(entry: EntryId, facts: Iterable[Fact], membership: Membership, mesh:
         tombstone=tombstones[-1] if tombstones else None,
         recall=recalls[-1] if recalls else None,
         waits_for_person=study is not None
-        and membership.is_revoked(study.header.author)
+        and any(membership.is_revoked(one) for one in (study.header.author, origin) if one is not None)
         and not any(isinstance(f.body, Decision) and f.body.decision == "retry" for f in decisions),
-        origin_holds=not any(
-            isinstance(f.body, Custody) and not f.body.holds and f.header.author == origin for f in here
-        ),
+        origin_holds=_origin_holds(here, studies, origin),
         frozen=any(f.header.critical and f.header.kind not in BODIES for f in here),
     )
 
@@ -185,6 +197,12 @@ def is_void(fact: Fact, tombstoned: Callable[[EntryId], bool]) -> bool:
     """Say whether a live fact is about an entry that has ended."""
     entry = fact.header.entry
     return fact.header.fact_class is FactClass.LIVE and entry is not None and tombstoned(entry)
+
+
+def _origin_holds(here: Iterable[Fact], studies: Iterable[Fact], origin: NodeId | None) -> bool:
+    """Say whether the origin holds an entry; of one that others made of its study it must have said so."""
+    said = [f.body.holds for f in here if isinstance(f.body, Custody) and f.header.author == origin]
+    return said[-1] if said else any(f.header.author == origin for f in studies)
 
 
 def _may_grant(fact: Fact, membership: Membership, origin: NodeId | None) -> bool:

@@ -55,6 +55,7 @@ class Membership:
                     vouchings.append((fact, body))
         members.sort(key=lambda pair: pair[0].order)
         self._structural = self._grants(members)
+        self._seals = frozenset((body.node, body.seal) for _, body in members if body.seal is not None)
         self._ancestors = self._ancestry(members)
         self._revoked = frozenset(
             body.node
@@ -126,6 +127,15 @@ class Membership:
             if Role.FORWARD in info.roles
             for seal in info.seals
         )
+
+    def distrusted_seals(self) -> frozenset[bytes]:
+        """Return the sealing keys that nodes had which are trusted no longer: revoked, or no members."""
+        gone = {
+            seal
+            for node, seal in self._seals
+            if node in self._revoked or node not in self._info or not self._info[node].roles
+        }
+        return frozenset(gone) - frozenset(self.forwarder_seals())
 
     def may_receive(self, key: NodeId, *, now_ms: int) -> bool:
         """Say whether a peer may be given live facts and blobs: a member, not revoked, not expired."""

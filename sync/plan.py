@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from sync.bodies import Role
 from sync.entries import EntryView
 from sync.ids import BlobId, EntryId, NodeId
-from sync.lifecycle import ENDED
 
 COPIES_FLOOR = 4  # the origin and three more; beyond it copies go into free space only
 FOR_FIRST_COPIES, FOR_URGENT = 2, 16  # parts of the quota: a half, a sixteenth
@@ -48,7 +47,7 @@ class Room:
 
 def is_on_its_way(view: EntryView) -> bool:
     """Say whether an entry is announced and has not ended: only then do its blobs travel."""
-    return view.study is not None and view.tombstone is None and view.state not in ENDED
+    return view.is_on_its_way
 
 
 def fetchable(view: EntryView, *, peer: NodeId) -> bool:

@@ -18,6 +18,7 @@ from sync.facts import FactClass
 from sync.ids import EntryId, short
 from sync.ledger import Ledger
 from sync.lifecycle import EntryState
+from sync.sealing import newest_of
 
 Require = Callable[[str], Callable[..., Caller]]
 
@@ -28,10 +29,11 @@ def router(node: Node, require: Require) -> APIRouter:
 
     @routes.get("/studies")
     def studies() -> dict[str, list[Story]]:
-        """Return every entry that is announced or has ended, the newest first."""
+        """Return every entry that is announced or has ended, the newest first; one sealed anew comes once."""
 
         def tell_all(ledger: Ledger) -> list[Story]:
-            return [_tell(ledger, view) for view in ledger.entries() if view.state is not EntryState.UNKNOWN]
+            shown = (view for view in ledger.entries() if view.state is not EntryState.UNKNOWN)
+            return [_tell(ledger, view) for view in shown if newest_of(view.entry, ledger.entry) is view]
 
         waiting = {entry.hex(): one for entry, one in deliveries(node).items()}
         told = [replace(story, delivery=waiting.get(story.entry_id)) for story in node.facts.ask(tell_all)]
@@ -39,13 +41,16 @@ def router(node: Node, require: Require) -> APIRouter:
 
     @routes.get("/studies/{entry_id}")
     def study(entry_id: str) -> Story:
-        """Return one entry with its journey."""
+        """Return one entry with its journey; of one that was sealed anew, how that goes on."""
         entry = _entry_of(entry_id)
-        view = node.holdings.view(entry)
+        view = node.facts.ask(lambda ledger: newest_of(entry, ledger.entry))
         if view.state is EntryState.UNKNOWN:
             raise Refused("study-unknown", "This node knows no such study.")
         story = node.facts.ask(lambda ledger: _tell(ledger, view))
-        return replace(story, delivery=deliveries(node).get(entry))
+        story = replace(story, delivery=deliveries(node).get(view.entry))
+        if view.entry == entry:
+            return story
+        return replace(story, entry_id=entry.hex(), code=journey.code_of(entry), goes_on_as=view.entry.hex())
 
     @routes.get("/status")
     def status() -> dict[str, Any]:
@@ -62,6 +67,8 @@ def status_of(node: Node) -> dict[str, Any]:
     held = node.queue.all()
     states: dict[str, int] = {}
     for view in node.holdings.views():
+        if view.successor is not None:
+            continue  # its study goes on as another entry
         states[view.state] = states.get(view.state, 0) + 1
     now = node.clock.carried_ms()
     facts = node.facts.count()

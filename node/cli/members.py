@@ -228,6 +228,10 @@ def _show(out: Output, seen: Any, vouched: int) -> None:
         )
     else:
         out.say("  It could open no study: none is sealed to it. It has seen sizes, times and labels.")
+    if studies:
+        out.say(
+            "  Those are sealed anew without it, by a node that may open them; the old copies are erased."
+        )
     if seen["waiting"]:
         out.say(
             f"  {len(seen['waiting'])} studies that it took in stay{_codes(seen['waiting'])}. Each waits for "

@@ -6,6 +6,7 @@ One job for both, since a line to a PACS is used by one thread at a time. Called
 from node.deliver.destination import Destination
 from node.jobs.forward import Forwarder
 from node.jobs.lines import Lines
+from node.jobs.sealing import Sealer
 from node.jobs.second_look import SecondLook
 from node.jobs.uplink import Uplink
 from node.parts import Node
@@ -29,12 +30,15 @@ class Delivery:
             Uplink(node.settings, node.notes, node.clock),
             look_after_ms=look_ms or None,
         )
+        self._sealer = Sealer(node, patience_ms=int(2_000 * node.settings.forward_every_s))
         self._second_look = SecondLook(node.holdings, node.keystore, node.clock, self._lines, look_ms)
 
     def run(self) -> None:
-        """Deliver until nothing is ready, and look again at what is due."""
+        """Grant keys, deliver until nothing is ready, look again at what is due, seal anew what is left."""
+        self._sealer.grant()
         self._forwarder.forward_all()
         self._second_look.look_all()
+        self._sealer.seal_anew()
 
     def hurry(self) -> None:
         """Hold nothing back any more: the node stops."""

@@ -22,6 +22,7 @@ from node.jobs.lines import TROUBLES, Lines
 from node.jobs.pieces import Study, excused, in_chunks, noted, outgoing_of, proof_of
 from node.jobs.uplink import Uplink
 from node.keys import Keystore
+from node.opening import open_study
 from node.store.holdings import Holdings
 from node.store.queue import Proof, QueueEntry
 from node.store.vault import Vault
@@ -32,6 +33,7 @@ from sync.evidence import Evidence, InstanceProof, Outcome, Verdict, judge
 from sync.forwarding import Deliverable, Setback, choose, delay_after, stands_back
 from sync.ids import BlobId, EntryId, short
 from sync.lifecycle import EntryState
+from sync.manifest import key_id, parse_manifest
 from sync.plan import is_on_its_way
 
 log = logging.getLogger(__name__)
@@ -135,8 +137,8 @@ class Forwarder:
             )
 
     def _is_told_anew(self, view: EntryView) -> bool:
-        """Say whether a person decided something that no attempt of this run of the node knew of."""
-        return any(fact.id not in self._acted_on for fact in view.decisions)
+        """Say whether a person decided, or somebody granted, what no attempt of this run of the node knew."""
+        return any(fact.id not in self._acted_on for fact in (*view.decisions, *view.grants))
 
     # -- delivering -----------------------------------------------------------------------------
 
@@ -147,7 +149,7 @@ class Forwarder:
         if held is None:
             return False
         asked_again = self._is_told_anew(view)
-        self._acted_on |= {fact.id for fact in view.decisions}
+        self._acted_on |= {fact.id for fact in (*view.decisions, *view.grants)}
         try:
             study = self._open(held, view)
             if study is None:
@@ -168,7 +170,13 @@ class Forwarder:
                 held.entry, failures=held.failures, setback=setback.value, try_at_ms=held.try_at_ms
             )
             return False
-        except (CannotOpen, BadManifest, CodecUnknown) as error:
+        except CannotOpen as error:
+            if self._is_for_others(held.entry):
+                self._rest(held, Setback.STUDY)  # who can open it will grant the key
+            else:
+                self._ends.trouble(held, error.code, 0)
+            return False
+        except (BadManifest, CodecUnknown) as error:
             self._ends.trouble(held, error.code, 0)
             return False
         except Locked:
@@ -189,7 +197,7 @@ class Forwarder:
         if secret is None:
             self._rest(held, Setback.STUDY)
             return None
-        opened = self._vault.open_study(self._holdings.blobs.get(BlobId(held.entry)), secret)
+        opened = open_study(self._vault, self._holdings.blobs.get(BlobId(held.entry)), view, secret)
         name = name or self._choices.opened(view, opened.index)
         body = self._holdings.facts.ask(lambda ledger: ledger.destinations().get(name))
         if body is None and self._holdings.facts.ask(lambda ledger: bool(ledger.destinations())):
@@ -348,6 +356,15 @@ class Forwarder:
             try_at_ms=self._clock.carried_ms() + delay,
         )
 
+    def _is_for_others(self, entry: EntryId) -> bool:
+        """Say whether an entry is sealed to other nodes that deliver, and not to this one."""
+        seals = self._holdings.facts.ask(lambda ledger: ledger.membership.forwarder_seals())
+        sealed = parse_manifest(self._holdings.blobs.get(BlobId(entry))).keys.keys()
+        mine = self._keystore.seal_public
+        return bool({key_id(seal) for seal in seals if seal != mine} & sealed) and (
+            mine is None or key_id(mine) not in sealed
+        )
+
     # -- withdrawn meanwhile --------------------------------------------------------------------
 
     def _tell_of_withdrawn(self) -> None:
@@ -356,7 +373,12 @@ class Forwarder:
             return
         for held in self._queue.all():
             view = self._holdings.view(held.entry)
-            if held.ended_ms is None or held.erasing or view.state is not EntryState.WITHDRAWN:
+            if (
+                held.ended_ms is None
+                or held.erasing
+                or view.state is not EntryState.WITHDRAWN
+                or view.successor is not None
+            ):
                 continue
             proofs = self._queue.proofs(held.entry)
             if proofs and held.try_at_ms <= self._clock.carried_ms():

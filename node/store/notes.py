@@ -10,6 +10,7 @@ from node.store.tables import NoteRow, PeerRow
 from sync.ids import EntryId, NodeId
 
 _SEALING = "sealing:"
+_RESEALED = "resealed:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,23 @@ class Notes:
         """Forget an entry whose sealing was cut off, once nothing of it is left."""
         with self._database.write() as session:
             self.forget_sealing(session, entry)
+
+    def note_resealed(self, session: Session, old: EntryId, new: EntryId) -> None:
+        """Note, within the transaction that announces the new entry, as which one an old one goes on."""
+        session.merge(NoteRow(name=_RESEALED + old.hex(), value=new))
+
+    def resealed(self) -> dict[EntryId, EntryId]:
+        """Return the entries that this node has sealed anew and not ended yet, with the new ones."""
+        with self._database.read() as session:
+            rows = session.exec(select(NoteRow).where(col(NoteRow.name).startswith(_RESEALED)))
+            return {
+                EntryId(bytes.fromhex(row.name.removeprefix(_RESEALED))): EntryId(row.value) for row in rows
+            }
+
+    def forget_resealed(self, old: EntryId) -> None:
+        """Forget an entry that was sealed anew, once it has ended."""
+        with self._database.write() as session:
+            session.exec(delete(NoteRow).where(col(NoteRow.name) == _RESEALED + old.hex()))
 
     def peers(self) -> list[KnownPeer]:
         """Return all known peers, the last met first."""
