@@ -106,7 +106,7 @@ class Quarantine:
             upload = self._store.upload_of(submission.id)
             if upload is None or upload.erased:
                 continue
-            for number, item in enumerate(self._examination(submission).quarantined):
+            for number, item in enumerate(_items(submission, self._examination(submission), upload)):
                 if not item.decided:
                     sendable = item.instance is not None
                     told.append(Held(submission.id, number, item.name, item.code, item.size, sendable))
@@ -180,7 +180,7 @@ class Quarantine:
         upload = self._store.upload_of(submission_id)
         if submission is None or submission.examination is None or upload is None or upload.erased:
             raise Refused("not-quarantined", _NO_SUCH)
-        items = self._examination(submission).quarantined
+        items = _items(submission, self._examination(submission), upload)
         if not 0 <= number < len(items) or items[number].decided:
             raise Refused("not-quarantined", _NO_SUCH)
         if settled and submission.state not in _DECIDABLE:
@@ -203,7 +203,7 @@ class Quarantine:
         if now is None or now.examination != seen.examination or now.state not in _DECIDABLE:
             raise Refused("wrong-state", "The submission changed meanwhile; look again.")
         examination = self._examination(now)
-        items = list(examination.quarantined)
+        items = list(_items(now, examination, upload))
         items[number] = replace(items[number], decided=decided)
         if entry is not None:
             now = replace(now, entries=(*now.entries, (_FIRST_PLACE + number, entry)))
@@ -262,6 +262,13 @@ def shown(held: Held) -> dict[str, Any]:
         "bytes": held.size,
         "sendable": held.sendable,
     }
+
+
+def _items(submission: Submission, examination: Examination, upload: Upload) -> tuple[LeftOut, ...]:
+    """Return the files of a submission that wait: the upload itself if nothing of it could be told."""
+    if submission.state is SubmissionState.FAILED and examination.code and not examination.quarantined:
+        return (LeftOut("", examination.code, upload.length),)
+    return examination.quarantined
 
 
 def _study_of(item: LeftOut) -> ExaminedStudy:

@@ -36,14 +36,14 @@ REASONS: dict[str, str] = {
     "dicomdir": "This is a disc's table of contents, not an image. It is used to check that all are there.",
     "zip-link": "This is a link to another file and was not followed. The images are not affected.",
     # single files that look like images and cannot be sent: their bytes stay until a person decides
-    "truncated": "This image is cut off at its end. Its bytes are kept; copy it again from its source.",
+    "truncated": "This file is cut off at its end. Its bytes are kept; copy it again from its source.",
     "no-uids": "This image lacks the numbers that say which study it belongs to. Its bytes are kept; "
     "export it again from the device that made it.",
     "no-meta-header": "This looks like a compressed image without the header that says how to read it. "
     "Its bytes are kept; export it again as a DICOM file.",
     "malformed": "This looks like a DICOM image, but its structure cannot be read. Its bytes are kept; "
     "export it again from the device that made it.",
-    "too-complex": "Reading this image took too long or too much memory. Its bytes are kept; "
+    "too-complex": "Reading this file took too long or too much memory. Its bytes are kept; "
     "ask a technician to look at it.",
     "inflates-too-much": "This image unpacks to far more than is plausible, as harmful files do. Its bytes "
     "are kept; ask a technician to look at it.",

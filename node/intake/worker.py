@@ -31,7 +31,7 @@ from node.intake.headers import (
     walk,
 )
 
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 400 << 20  # of address space; it begins with 140 MB
 CPU_S = 10
 _TEXT_LIMIT = 512  # characters of a value that are shown
 

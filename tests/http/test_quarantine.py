@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.dicoms import element, header, part10
+from support.dicoms import element, header, part10, study_zip
 from support.nodes import HandIn, LocalNode, Refusal
 from support.slices import made_slice
 from typer.testing import CliRunner
@@ -127,6 +127,20 @@ def test_a_file_by_itself_is_quarantined_too(clinic: LocalNode) -> None:
     view = clinic.get(f"/api/v1/submissions/{said['id']}")
 
     assert (view["state"], view["entries"], view["examination"]) == ("kept", [entry], None)
+
+
+def test_an_archive_that_cannot_be_opened_waits_as_a_whole(clinic: LocalNode) -> None:
+    """A torn ZIP of the only copy may be saved by somebody with the right tools."""
+    torn = study_zip(83, 3)[:-40]
+    said = HandIn(clinic, torn).examined()
+    assert (said["state"], said["problem"]["code"]) == ("failed", "zip-damaged")
+    (one,) = [one for one in clinic.get(ADMIN)["files"] if one["submission"] == said["id"]]
+    with clinic.api() as client:
+        back = client.get(path_of(one)).content
+    clinic.ask("DELETE", path_of(one))
+
+    assert (one["code"], one["bytes"], one["sendable"], back) == ("zip-damaged", len(torn), False, torn)
+    assert clinic.get(f"/api/v1/submissions/{said['id']}")["state"] == "removed"
 
 
 def test_the_same_by_command(clinic: LocalNode, held: list[Any], tmp_path: Path) -> None:
