@@ -63,6 +63,7 @@ from node.mesh.exchange import Exchange
 from node.mesh.joining import Inviter
 from node.mesh.news import News
 from node.mesh.peercert import protocol_class
+from node.mesh.refusals import Refusals
 from node.mesh.space import GB, Space
 from node.parts import Node
 from node.salvage import adopt_strays
@@ -320,7 +321,7 @@ class Service:
     def mesh_app(self) -> FastAPI:
         """Return the application for other nodes."""
         app = FastAPI(title="ClinicMesh mesh", docs_url=None, redoc_url=None, openapi_url=None)
-        problems.install(app)
+        problems.install(app, refused=Refusals(self._node.clock).note)
         app.include_router(server.joining_router(self._inviter))
         app.include_router(server.router(self._exchange, self._news, met=self._replicator.dialled_by))
         return app

@@ -28,11 +28,13 @@ from sync.errors import BadBlob, BadCbor, BadManifest
 from sync.facts import FactClass
 from sync.ids import BlobId, EntryId, short
 from sync.ledger import Outcome
-from sync.manifest import parse_manifest
+from sync.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from sync.plan import in_order, is_on_its_way
 
 log = logging.getLogger(__name__)
 _FOLDER = "CLINICMESH"
+_MOST_OF_A_BATCH = 2 * FACTS_BATCH_BYTES
+_MOST_OF_A_NAME = 4096
 _README = """ClinicMesh transfer stick
 
 This stick carries medical studies on their way to a hospital. Everything on it is
@@ -80,7 +82,7 @@ class Stick:
     def name(self) -> str:
         """Return the stick's name, empty if it has none yet."""
         try:
-            said = cbor.decode((self.root / "STICK.CBR").read_bytes())
+            said = cbor.decode(_read(self.root / "STICK.CBR", _MOST_OF_A_NAME))
             return str(said["name"])
         except (OSError, BadCbor, KeyError, TypeError):
             return ""
@@ -103,11 +105,13 @@ class Stick:
         """Yield the signed facts that are on the stick; what is damaged is passed over."""
         for path in sorted((self.root / "FACTS").glob("*.CBR")):
             try:
-                batch = cbor.decode(path.read_bytes())
+                batch = cbor.decode(_read(path, _MOST_OF_A_BATCH))
             except (OSError, BadCbor):
+                batch = None
+            if not isinstance(batch, list):
                 log.warning("a damaged batch of facts on the stick")
                 continue
-            yield from (raw for raw in batch if isinstance(raw, bytes)) if isinstance(batch, list) else ()
+            yield from (raw for raw in batch if isinstance(raw, bytes))
 
     def write_facts(self, raws: list[bytes]) -> None:
         """Add signed facts, in batches named by their hash."""
@@ -144,7 +148,7 @@ class Stick:
     def has(self, blob: BlobId) -> bool:
         """Say whether a blob lies there and is what its name says."""
         try:
-            return hashlib.sha256(self.path_of(blob).read_bytes()).digest() == blob
+            return hashlib.sha256(_read(self.path_of(blob), MAX_MANIFEST_BYTES)).digest() == blob
         except OSError:
             return False
 
@@ -260,12 +264,13 @@ def _read_entry(node: Node, stick: Stick, entry: EntryId) -> int:
     damaged = 0
     try:
         if not node.holdings.has_manifest(entry):
-            node.holdings.take_manifest(entry, stick.path_of(BlobId(entry)).read_bytes())
+            node.holdings.take_manifest(entry, _read(stick.path_of(BlobId(entry)), MAX_MANIFEST_BYTES))
     except (OSError, BadManifest, BadBlob):
+        log.warning("damaged on the stick manifest=%s", short(entry))
         return 1
-    for blob, _ in node.holdings.missing(entry):
+    for blob, octets in node.holdings.missing(entry):
         try:
-            node.blobs.put_verified(blob, stick.path_of(blob).read_bytes())
+            node.blobs.put_verified(blob, _read(stick.path_of(blob), octets))
         except (OSError, BadBlob):
             log.warning("damaged on the stick blob=%s", short(blob))
             damaged += 1
@@ -280,10 +285,16 @@ def _remove_ended(node: Node, stick: Stick) -> int:
         if view.tombstone is None or view.frozen:
             continue
         try:
-            data = stick.path_of(BlobId(entry)).read_bytes()
+            data = _read(stick.path_of(BlobId(entry)), MAX_MANIFEST_BYTES)
             blobs = [BlobId(entry), *(blob for blob, _ in parse_manifest(data).blobs)]
         except (OSError, BadManifest):
             blobs = [BlobId(entry)]
         stick.remove(entry, blobs)
         removed += 1
     return removed
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Return what is in a file; if it is too long one octet more than it may have, which is noticed."""
+    with path.open("rb") as file:
+        return file.read(limit + 1)

@@ -6,7 +6,7 @@ Called by whoever builds an application: `install(app)`.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -155,15 +155,27 @@ def problem_of(error: NodeError | SyncError) -> Response:
     return problem(error.code, str(error) or _first_line(error), status=status, headers=headers, more=more)
 
 
-def install(app: FastAPI, *, connect: str = "") -> None:
+def install(
+    app: FastAPI, *, connect: str = "", refused: Callable[[Scope, str], None] = lambda _scope, _code: None
+) -> None:
     """Make `app` answer every error as a problem, and put the security headers on every answer.
 
     Args:
         app: the application.
         connect: more sources that its pages may call, for the policy's `connect-src`.
+        refused: called with the scope of each request that was wrong, and the code of its answer.
     """
-    app.add_exception_handler(NodeError, _on_known)
-    app.add_exception_handler(SyncError, _on_known)
+
+    async def on_known(request: Request, error: Exception) -> Response:
+        known = cast("NodeError | SyncError", error)
+        if status_of(known) >= 500:
+            log.warning("request refused code=%s", known.code)
+        else:
+            refused(request.scope, known.code)
+        return problem_of(known)
+
+    app.add_exception_handler(NodeError, on_known)
+    app.add_exception_handler(SyncError, on_known)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     # The last one added is the outermost.
@@ -228,13 +240,6 @@ class _Guard:
                 await answer(scope, receive, send)
             # An answer that has begun is broken off: uvicorn closes the connection when the
             # application returns early, so the client sees that the body is not complete.
-
-
-async def _on_known(request: Request, error: Exception) -> Response:
-    known = cast("NodeError | SyncError", error)
-    if status_of(known) >= 500:
-        log.warning("request refused code=%s", known.code)
-    return problem_of(known)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
