@@ -36,6 +36,7 @@ class PeopleDoor:
         self._app: FastAPI | None = None
         self._context: ssl.SSLContext | None = None
         self._port: int | None = None
+        self._local: int | None = None
         self._setup: tuple[int, threading.Timer] | None = None
 
     def open(self, app: FastAPI) -> int:
@@ -46,6 +47,7 @@ class PeopleDoor:
         """
         self._app = app
         local = self._servers.add(app, "127.0.0.1", self._node.settings.local_port, setting="local_port")
+        self._local = local
         if self._node.membership.web_chain:
             self.install(self._node.membership.web_chain)
         return local
@@ -62,6 +64,11 @@ class PeopleDoor:
             self._app, node.settings.bind, node.settings.people_port, setting="people_port", context=context
         )
         self._context = context
+
+    @property
+    def local_port(self) -> int | None:
+        """The port for this machine's own browser, which listens on the loopback only."""
+        return self._local
 
     @property
     def port(self) -> int | None:

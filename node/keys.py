@@ -206,6 +206,20 @@ class Keystore:
         """Whether a passphrase is needed before patient data can be opened."""
         return self._sealed is None
 
+    @property
+    def protected(self) -> bool:
+        """Whether what opens patient data is under a passphrase on disk."""
+        return self._locked_part["kdf"] is not None
+
+    def protect(self, passphrase: str | None, random: Random = utils.random) -> None:
+        """Put what opens patient data under another passphrase, or under none; durable on return.
+
+        Raises:
+            Locked: the passphrase that holds now is needed first.
+        """
+        self._locked_part = _lock(self._open, self._unlocked(), passphrase, random)
+        self._write()
+
     def unlock(self, passphrase: str) -> None:
         """Open the sealed section for this process. Takes a second and 256 MiB.
 

@@ -7,6 +7,7 @@ from node.clock import SystemClock
 from node.config import Settings
 from node.home import Home, Membership
 from node.keys import Keystore
+from node.metrics import Metrics
 from node.signals import Signals
 from node.store.ballast import Ballast
 from node.store.blobs import BlobStore
@@ -16,6 +17,7 @@ from node.store.holdings import Holdings
 from node.store.notes import Notes
 from node.store.queue import Queue
 from node.store.vault import Vault
+from sync.bodies import Role
 from sync.manifest import MAX_RECIPIENTS
 
 
@@ -31,6 +33,7 @@ class Node:
     clock: SystemClock
     signals: Signals
     audit: Trail
+    metrics: Metrics
     database: Database
     notes: Notes
     blobs: BlobStore
@@ -39,6 +42,12 @@ class Node:
     holdings: Holdings
     vault: Vault
     ballast: Ballast
+
+    @property
+    def may_open(self) -> bool:
+        """Whether this node is one that opens and delivers studies."""
+        me = self.facts.node_id
+        return Role.FORWARD in self.facts.ask(lambda ledger: ledger.membership.roles(me))
 
     def recipients(self) -> list[bytes]:
         """Return the keys that a new study is sealed to: every forwarder's, and the mesh's recovery key."""

@@ -5,11 +5,9 @@ demo and the tests. The three ports run in one event loop in a thread of their o
 ordinary threads.
 """
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,6 +23,7 @@ from node.api import (
     events,
     health,
     members,
+    metrics,
     origins,
     problems,
     quarantine,
@@ -32,22 +31,21 @@ from node.api import (
     sticks,
     studies,
     submissions,
+    unlocking,
     uploads,
     webapp,
 )
 from node.api.devices import MeshDevices
 from node.api.limits import BodyLimit
-from node.audit import Trail
-from node.clock import SystemClock
-from node.config import Settings
+from node.assembly import keep_time
+from node.assembly import open_node as open_node  # told on: who starts a service opens its node
 from node.destinations import seal_to_newcomers
 from node.door import PeopleDoor
-from node.home import Home
 from node.intake.examination import ExaminedStudy
 from node.intake.quarantine import Quarantine
 from node.intake.submissions import Intake
 from node.intake.uploads import Limits
-from node.jobs.auditing import record_facts, sign_head
+from node.jobs.auditing import sign_head
 from node.jobs.delivery import Delivery
 from node.jobs.replicate import Replicator
 from node.jobs.report import report
@@ -55,7 +53,7 @@ from node.jobs.schedule import Schedule
 from node.jobs.scrub import Scrubber
 from node.jobs.sweep import sweep
 from node.jobs.webleaf import WebLeafJob
-from node.keys import Keystore, random_octets
+from node.keys import random_octets
 from node.mesh import server, tls
 from node.mesh.client import PeerClient
 from node.mesh.discovery import LOOK_S, Discovery
@@ -68,90 +66,14 @@ from node.mesh.space import GB, Space
 from node.parts import Node
 from node.salvage import adopt_strays
 from node.serving import Servers
-from node.signals import Signals
-from node.store.ballast import Ballast
-from node.store.blobs import DiskBlobStore
-from node.store.database import Database
-from node.store.factlog import FactLog
 from node.store.history import History
-from node.store.holdings import Holdings
 from node.store.memory import keep_large_buffers, release_buffers
-from node.store.notes import Notes
-from node.store.queue import Queue
-from node.store.vault import Incoming, Vault
+from node.store.vault import Incoming
 from sync.bodies import Study
 from sync.facts import Fact
 from sync.ids import BlobId, EntryId, short
 
 log = logging.getLogger(__name__)
-_LIFE, _WALL = "life_ms", "wall_ms"
-
-
-def version() -> str:
-    """Return the version of this program."""
-    return metadata.version("clinicmesh")
-
-
-@contextlib.contextmanager
-def open_node(home: Home, settings: Settings, *, passphrase: str | None = None) -> Iterator[Node]:
-    """Open a data folder that belongs to a mesh, alone.
-
-    Raises:
-        BadSettings: it belongs to none, or another process uses it.
-        Refused: the passphrase is wrong.
-    """
-    membership = home.membership()
-    with home.only_me():
-        keystore = Keystore.load(home.keys)
-        if keystore.locked and passphrase is not None:
-            keystore.unlock(passphrase)
-        ballast = Ballast(home.ballast)
-        ballast.ease()  # a database on a full disk does not open
-        database = Database(home.database)
-        try:
-            notes = Notes(database)
-            clock = SystemClock(floor_ms=notes.number(_WALL), carried_ms=notes.number(_LIFE))
-            facts = FactLog(
-                database,
-                mesh=membership.genesis.mesh_id,
-                roots=membership.genesis.roots,
-                key=keystore.node_key,
-                clock=clock,
-            )
-            blobs, queue = DiskBlobStore(home.blobs), Queue(database)
-            trail = Trail(home.audit, clock, source=f"node:{short(facts.node_id)}")
-            facts.listen(lambda admitted, _: record_facts(trail, admitted))
-            node = Node(
-                version=version(),
-                settings=settings,
-                home=home,
-                membership=membership,
-                keystore=keystore,
-                clock=clock,
-                signals=Signals(),
-                audit=trail,
-                database=database,
-                notes=notes,
-                blobs=blobs,
-                facts=facts,
-                queue=queue,
-                holdings=Holdings(facts, queue, blobs, clock),
-                vault=Vault(blobs, random_octets),
-                ballast=ballast,
-            )
-            node.holdings.told_erased = lambda entry: trail.record("erased", "node", entry=entry)
-            if not keystore.locked and passphrase is not None:
-                trail.record("keystore-unlocked", "node")
-            yield node
-        finally:
-            with contextlib.suppress(Exception):
-                keep_time(notes, clock)
-            database.close()
-
-
-def keep_time(notes: Notes, clock: SystemClock) -> None:
-    """Remember how long this node has lived, and the latest wall time that it knows."""
-    notes.set_numbers(**{_LIFE: clock.carried_ms(), _WALL: clock.now_ms()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,13 +230,14 @@ class Service:
         app.include_router(submissions.router(self._intake, require))
         app.include_router(uploads.router(self._intake, require))
         app.include_router(quarantine.router(self._quarantine, require))
-        for part in (studies, decisions, destinations, devices, audit):
+        for part in (studies, decisions, destinations, devices, audit, unlocking):
             app.include_router(part.router(node, require))
         app.include_router(events.router(node.signals, require))
         app.include_router(admin.router(node, self._inviter, require))
         app.include_router(members.router(node, self._inviter, require))
         app.include_router(sticks.router(node, self._exchange, require))
         app.include_router(setup.router(self._door.open_setup, require))
+        app.include_router(metrics.router(node, lambda: self._door.local_port))
         app.include_router(webapp.router())
         return app
 
@@ -336,7 +259,7 @@ class Service:
             ("replicate", settings.replicate_every_s, self._replicator.meet_all),
             ("forward", settings.forward_every_s, self._delivery.run),
             ("sweep", settings.sweep_every_s, self._sweep_and_report),
-            ("scrub", 600.0, Scrubber(node.holdings).scrub_next),
+            ("scrub", 600.0, Scrubber(node.holdings, node.metrics).scrub_next),
             ("web-leaf", 3600.0, self._web_leaf.look),
             ("time", 60.0, lambda: keep_time(node.notes, node.clock)),
             ("expire", 3600.0, self._intake.expire),

@@ -41,6 +41,7 @@ ACTS: dict[tuple[str, str], str] = {
     ("DELETE", "/api/v1/destinations/{name}"): "destination-set",
     ("POST", "/api/v1/admin/device-codes"): "code-given",
     ("DELETE", "/api/v1/admin/devices/{device_id}"): "device-revoked",
+    ("POST", "/api/v1/admin/unlock"): "keystore-unlocked",
     ("POST", "/api/v1/admin/setup-page"): "",  # hands out what is public
     ("POST", "/api/v1/admin/invitations"): "code-given",
     ("POST", "/api/v1/admin/invitation-files"): "code-given",

@@ -11,6 +11,7 @@ from node.cli import (
     deciding,
     demo,
     devices,
+    machine,
     members,
     mesh,
     pacs,
@@ -50,6 +51,10 @@ app.command()(deciding.recall)
 app.command()(deciding.receipt)
 app.command()(studies.salvage)
 app.add_typer(audit.audit, name="audit")
+app.command()(machine.doctor)
+app.command()(machine.passphrase)
+app.command()(machine.unlock)
+app.command("support-bundle")(machine.support_bundle)
 
 
 @app.command("reconcile-stdio", hidden=True)

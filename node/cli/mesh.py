@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import segno
 import typer
+from rich.console import Console
 
 from node import logs
 from node.addresses import default_label, own_addresses
@@ -19,11 +21,12 @@ from node.cli.output import Output, told_plainly
 from node.cli.remote import running
 from node.clock import SystemClock
 from node.config import Settings
-from node.errors import PeerUnreachable, Refused
+from node.errors import BadSettings, PeerUnreachable, Refused
 from node.home import Home, Membership
-from node.keys import random_octets
+from node.keys import Keystore, random_octets
 from node.mesh.enrolment import link_of, parse_link
 from node.recovery import MAX_ROOTS, RecoverySheet
+from node.unlock import passphrase_from
 from sync.bodies import Role
 from sync.errors import BadInvitation
 from sync.genesis import Mode
@@ -49,6 +52,28 @@ def _ask_passphrase(wanted: bool, *, confirm: bool = False) -> str | None:
     if not wanted:
         return None
     return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
+
+
+def _offer_passphrase() -> str | None:
+    """Ask whoever founds a mesh at a terminal for a passphrase: this node opens every study."""
+    if not sys.stdin.isatty():
+        return None
+    text = "Passphrase for what opens patient data on this machine (Enter: none, not advised)"
+    typed = str(typer.prompt(text, default="", show_default=False, hide_input=True, err=True))
+    if typed and typer.prompt("Once more", hide_input=True, err=True) != typed:
+        raise Refused("passphrase-differs", "The two differ. Nothing was made; begin again.")
+    return typed or None
+
+
+def _passphrase_that_waits(home: Home, settings: Settings) -> str | None:
+    """Return the passphrase from where the setting `unlock` says; without it the node starts locked."""
+    if not settings.unlock:
+        return None
+    try:
+        return passphrase_from(settings.unlock, Keystore.load(home.keys).node_id.hex())
+    except BadSettings as error:
+        Console(stderr=True).print(f"{error}. The node starts locked; `clinicmesh unlock` opens it.")
+        return None
 
 
 def _no_core_dumps() -> None:
@@ -99,7 +124,7 @@ def init(
             label=label or default_label(),
             mode=mode,
             roles=[role.value for role in Role],
-            passphrase=_ask_passphrase(passphrase, confirm=True),
+            passphrase=_ask_passphrase(passphrase, confirm=True) if passphrase else _offer_passphrase(),
             clock=SystemClock(),
             random=random_octets,
             sheets=sheets,
@@ -291,13 +316,17 @@ def run(
         )
         _no_core_dumps()
         logs.setup(Home(data).logs, verbose=verbose)
-        with open_node(Home(data), settings, passphrase=_ask_passphrase(passphrase)) as node:
+        home = Home(data)
+        known = _ask_passphrase(passphrase) or _passphrase_that_waits(home, settings)
+        with open_node(home, settings, passphrase=known) as node:
             service = Service(node)
             stop = threading.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: stop.set())
             where = service.start()
             out = Output(as_json=False)
+            if not node.keystore.protected and node.may_open:
+                out.say("[yellow]This node opens studies and has no passphrase:[/] see `clinicmesh doctor`.")
             out.say(f"ClinicMesh [bold]{node.membership.label}[/] of {node.membership.genesis.name} runs.")
             out.say(f"  This machine's browser:  {where.local}")
             out.say(f"  Other devices:           {where.people or 'no certificate yet'}")

@@ -29,6 +29,7 @@ class Delivery:
             self._lines,
             Uplink(node.settings, node.notes, node.clock),
             look_after_ms=look_ms or None,
+            timed=node.metrics.timed,
         )
         self._sealer = Sealer(node, patience_ms=int(2_000 * node.settings.forward_every_s))
         self._second_look = SecondLook(node.holdings, node.keystore, node.clock, self._lines, look_ms)

@@ -7,7 +7,8 @@ is sent again. What ends an entry is `sync.evidence.judge`, never an answer to a
 
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from node.clock import Clock
@@ -64,6 +65,10 @@ class _Found:
         return {uid: result.code for uid, result in self.results.items()}
 
 
+Timed = Callable[[str, str], AbstractContextManager[None]]
+"""Notes how long a step (`store`, `prove`) at a destination takes."""
+
+
 class Forwarder:
     """Delivers entries, one after another, over `lines` and the `uplink`."""
 
@@ -78,6 +83,7 @@ class Forwarder:
         *,
         look_after_ms: int | None = None,
         claims: Claims | None = None,
+        timed: Timed = lambda _destination, _step: nullcontext(),
     ) -> None:
         self._holdings = holdings
         self._queue = holdings.queue
@@ -88,6 +94,7 @@ class Forwarder:
         self._choices = Choices(holdings)
         self._uplink = uplink
         self._claims = claims or Claims(holdings, clock)
+        self._timed = timed
         self._forcing = Forcing(lines)
         self._ends = Ends(holdings, keystore, clock, look_after_ms)
         self._turns: dict[EntryId, int] = {}
@@ -258,14 +265,15 @@ class Forwarder:
         self._queue.note_sending(entry, study.place, [position[one.uid] for one in chunk])
 
         def store(instances: Sequence[Outgoing]) -> list[Result]:
-            with self._uplink.sending():
+            with self._uplink.sending(), self._timed(study.name, "store"):
                 return study.destination.store(
                     [self._uplink.metered(one, lambda: self._claims.beat(entry)) for one in instances]
                 )
 
         results, sent = self._forcing.store(study, chunk, store)
         parts = [part for one in chunk for part in sent[one.uid]]
-        shown = study.destination.prove(chunk[0].study_uid, parts, study.demanded)
+        with self._timed(study.name, "prove"):
+            shown = study.destination.prove(chunk[0].study_uid, parts, study.demanded)
         proofs = self._forcing.proofs_of_originals(chunk, sent, shown)
         found.results |= results
         found.proofs |= proofs

@@ -2,6 +2,7 @@
 
 import logging
 
+from node.metrics import Metrics
 from node.store.holdings import Holdings
 from sync.ids import EntryId, short
 
@@ -11,8 +12,9 @@ log = logging.getLogger(__name__)
 class Scrubber:
     """Goes round all entries of which anything is here; `scrub_next` takes the next one."""
 
-    def __init__(self, holdings: Holdings) -> None:
+    def __init__(self, holdings: Holdings, metrics: Metrics) -> None:
         self._holdings = holdings
+        self._metrics = metrics
         self._last = EntryId(b"")
 
     def scrub_next(self) -> bool:
@@ -22,6 +24,7 @@ class Scrubber:
             return True
         self._last = next((entry for entry in here if entry > self._last), here[0])
         sound = self._holdings.verify(self._last)
+        self._metrics.scrubbed(sound=sound)
         if not sound:
             log.warning("damage found entry=%s", short(self._last))
         return sound

@@ -4,7 +4,7 @@ Rows go in and values come out. What an entry's state is says the ledger; here s
 node did or saw itself: times of its own life clock, blobs, proofs by place in the sealed index.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, delete, func, select, update
@@ -57,6 +57,7 @@ class Queue:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.receipts = Receipts(database)
+        self.told_setback: Callable[[str], None] = lambda _: None
 
     # -- entries --------------------------------------------------------------------------------
 
@@ -106,6 +107,8 @@ class Queue:
     def set_setback(self, entry: EntryId, *, failures: int, setback: str | None, try_at_ms: int) -> None:
         """Note why a delivery did not get on, and when to try again."""
         self._update(entry, failures=failures, setback=setback, try_at_ms=try_at_ms)
+        if setback is not None:
+            self.told_setback(setback)
 
     def set_erasing(self, session: Session, entry: EntryId, *, erasing: bool) -> None:
         """Note, within a transaction and before the first blob goes, whether an entry is to be erased."""

@@ -30,6 +30,7 @@ HOME: dict[str, set[str]] = {
     "imagecodecs": {"node.store.images"},
     "joserfc": {"node.api.tokens"},
     "PIL": {"node.wrap.pictures"},
+    "keyring": {"node.unlock"},
     "nacl": {
         *("sync.bodies", "sync.cose", "sync.facts", "sync.manifest", "sync.segments"),
         *("node.keys", "node.recovery", "node.tlskey", "node.mesh.tls", "node.store.factlog"),
@@ -45,6 +46,7 @@ HOME: dict[str, set[str]] = {
     },
     "numpy": {"node.store.images"},
     "platformdirs": {"node.config"},
+    "prometheus_client": {"node.metrics"},
     "pydantic": {"node.config", "node.api."},
     "pydantic_settings": {"node.config"},
     "pydicom": {"node.intake.", "node.deliver.", "node.sandbox_pacs", "node.wrap."},
