@@ -5,6 +5,7 @@ are: pynetdicom's own `send_c_store` would parse and encode them anew, or read t
 and queues all fragments of an instance at once.
 """
 
+import contextlib
 import logging
 import queue
 import socket
@@ -202,6 +203,7 @@ def send_bytes(
             )
             line.dul.send_pdu(part)
         _wait_for_room(line, idle_s, most=0)
+        acknowledge_at_once(line)
         _, answer = line.dimse.get_msg(block=True)
     finally:
         line._reactor_checkpoint.set()
@@ -209,6 +211,19 @@ def send_bytes(
         end(line)
         raise DestinationUnreachable("the line broke while sending")
     return int(answer.Status)
+
+
+def acknowledge_at_once(line: Association) -> None:
+    """Acknowledge what comes now without delay; Linux forgets this after a while, others do not know it.
+
+    DCMTK, and Orthanc with it, writes an answer in two parts and waits for the first one to be acknowledged:
+    40 ms for each image (measured: 9 MB/s instead of 60).
+    """
+    option = getattr(socket, "TCP_QUICKACK", None)
+    transport = line.dul.socket
+    if option is not None and transport is not None and transport.socket is not None:
+        with contextlib.suppress(OSError):
+            transport.socket.setsockopt(socket.IPPROTO_TCP, option, 1)
 
 
 def hold(line: Association) -> None:
