@@ -64,6 +64,7 @@ EVENTS: dict[str, Event] = {
     "member-revoked": Event(*_ALERT, "D", _ROLES),
     "facts-vouched": Event(*_ALERT, "U", _ROLES),
     "destination-set": Event(*_ALERT, "U", _CONFIGURED),
+    "destination-tested": Event(*_ACTIVITY, "E"),
     "peers-set": Event(*_ALERT, "U", "110128"),
     "submission-begun": Event(*_IMPORT, "C"),
     "submission-seen": Event(*_ACCESSED, "R"),

@@ -93,6 +93,55 @@ def remove(node: Node, name: str) -> Fact:
     )
 
 
+def test(node: Node, name: str, *, write: bool) -> dict[str, Any]:
+    """Look at a PACS as this node reaches it, and return the findings.
+
+    Args:
+        node: this node; its keystore opens the credentials.
+        name: of the destination.
+        write: send a synthetic study, too, and tell the mesh what was learnt, if this node may.
+
+    Raises:
+        Refused: there is no such destination (`not-found`).
+    """
+    from node.deliver.build import connect  # brings libraries along that a courier never needs
+    from node.deliver.doctor import FAILED, Examination, Finding, examine
+    from node.deliver.doctor_write import probe
+
+    body = known(node, name).body
+    try:
+        credentials = open_credentials(body, node.keystore.seal_secret)
+    except DestinationLocked:
+        advice = "Ask on a node that delivers; to this one the credentials are not sealed."
+        found = Examination(
+            [Finding("credentials", FAILED, "This node cannot open its credentials.", advice)]
+        )
+    else:
+        demanded, now = Evidence(body.evidence), node.clock.now_ms()
+        found = examine(body.type, body.url, credentials, body.quirks, demanded, now_ms=now)
+        if write and found.sound:
+            pacs = connect(body.type, body.url, credentials, body.quirks, idle_s=120)
+            try:
+                probe(pacs, found)
+            finally:
+                pacs.close()
+    told = write and bool(found.learnt) and Role.ADMIT in _roles(node)
+    if told:
+        learn(node, name, found.learnt)
+    return {
+        "name": name,
+        "type": body.type,
+        "sound": found.sound,
+        "strongest": None if found.strongest is None else found.strongest.value,
+        "findings": [
+            {"check": one.check, "state": one.state, "detail": one.detail, "advice": one.advice}
+            for one in found.findings
+        ],
+        "learnt": found.learnt,
+        "told": told,
+    }
+
+
 def known(node: Node, name: str) -> Standing:
     """Return a destination by its name.
 

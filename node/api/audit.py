@@ -39,6 +39,7 @@ ACTS: dict[tuple[str, str], str] = {
     ("DELETE", "/api/v1/admin/quarantine/{submission_id}/{number}"): "quarantine-removed",
     ("POST", "/api/v1/destinations"): "destination-set",
     ("DELETE", "/api/v1/destinations/{name}"): "destination-set",
+    ("POST", "/api/v1/destinations/{name}/test"): "destination-tested",
     ("POST", "/api/v1/admin/device-codes"): "code-given",
     ("DELETE", "/api/v1/admin/devices/{device_id}"): "device-revoked",
     ("POST", "/api/v1/admin/unlock"): "keystore-unlocked",

@@ -53,6 +53,14 @@ class NewDestination(BaseModel):
     )
 
 
+class Test(BaseModel):
+    """How to look; `write` sends a synthetic study."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    write: bool = False
+
+
 def router(node: Node, require: Require) -> APIRouter:
     """Return the routes; `require` gives the dependency that asks for a scope."""
     routes = APIRouter(prefix="/api/v1", tags=["admin"])
@@ -87,6 +95,11 @@ def router(node: Node, require: Require) -> APIRouter:
     def remove_destination(name: str) -> dict[str, str]:
         """Take a PACS away."""
         return {"name": name, "fact": destinations.remove(node, name).id.hex()}
+
+    @routes.post("/destinations/{name}/test", dependencies=admin)
+    def test_destination(name: str, body: Test) -> dict[str, Any]:
+        """Look at a PACS; with `write`, also send it a synthetic study, and remember what was learnt."""
+        return destinations.test(node, name, write=body.write)
 
     return routes
 

@@ -1,4 +1,4 @@
-"""Commands about destinations: pacs add, list, remove."""
+"""Commands about destinations: pacs add, list, test, remove."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -123,6 +123,55 @@ def remove_pacs(
             typer.confirm(f"Deliver nothing to {name} any more?", abort=True, err=True)
         out.value(remote.delete(f"/api/v1/destinations/{name}"))
         out.say(f"The PACS [bold]{name}[/] is taken away. Each node learns of it at its next meeting.")
+
+
+@pacs.command("test")
+def test_pacs(
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    data: Data,
+    write: Annotated[
+        bool, typer.Option("--write", help="Also send a made-up study, to learn what it takes and changes.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look whether a PACS can be reached and asked, as this node sees it. Changes nothing there.
+
+    With --write it asks first, then sends a made-up study of the patient TEST^CLINICMESH, learns how large
+    images may be, which codings and kinds it takes and what it changes, and removes the study again where the
+    PACS allows that. What it learns is told to all nodes that deliver.
+    """
+    out = Output(as_json=as_json)
+    with told_plainly(as_json=as_json), running(data) as remote:
+        if write and not yes:
+            text = f"Send a made-up study (patient TEST^CLINICMESH, about 60 MB) to {name}?"
+            typer.confirm(text, abort=True, err=True)
+        with out.busy(f"Looking at {name} …"):
+            said = remote.post(f"/api/v1/destinations/{name}/test", {"write": write})
+        out.value(said)
+        _show(out, said, write=write)
+    if not said["sound"]:
+        raise typer.Exit(1)
+
+
+_MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "failed": "[red]fails[/]", "skipped": "–"}
+
+
+def _show(out: Output, said: dict[str, Any], *, write: bool) -> None:
+    for one in said["findings"]:
+        out.say(f"{_MARKS[one['state']]}  [bold]{one['check']}[/]: {one['detail']}")
+        if one["advice"]:
+            out.say(f"      → {one['advice']}")
+    if said["told"]:
+        out.say("What was learnt is told to all nodes that deliver.")
+    if not said["sound"]:
+        out.say(f"[bold]{said['name']} cannot be delivered to like this.[/] Studies wait; none is lost.")
+    elif write:
+        out.say(f"[bold]{said['name']} takes studies.[/]")
+    else:
+        out.say(
+            f"[bold]{said['name']} can be reached and asked.[/] `--write` shows whether it takes studies."
+        )
 
 
 def _row(one: dict[str, Any]) -> list[object]:

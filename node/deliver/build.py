@@ -9,7 +9,7 @@ from typing import Any
 
 from node.deliver.access import Access, ClientCredentials, TokenService, http_client, tls_context
 from node.deliver.credentials import Credentials, open_credentials
-from node.deliver.destination import Auth, Destination
+from node.deliver.destination import Auth, Destination, Probed
 from node.deliver.dicomweb import DicomWebDestination
 from node.deliver.dimse import DimseDestination
 from node.deliver.orthanc import OrthancDestination
@@ -39,7 +39,7 @@ def build_destination(body: DestinationBody, secret: bytes | None) -> Destinatio
 
 def connect(
     kind: str, url: str, credentials: Credentials, quirks: Mapping[str, Any], *, idle_s: float = 120
-) -> Destination:
+) -> Probed:
     """Return a destination of a kind.
 
     Raises:

@@ -121,6 +121,22 @@ class Destination(Protocol):
         ...
 
 
+class Probed(Destination, Protocol):
+    """A destination as the doctor probes it, with instances of its own making."""
+
+    def fetch(self, instance: Outgoing) -> bytes | None:
+        """Return the file of an instance as it is given back, in memory."""
+        ...
+
+    def again(self, instance: Outgoing) -> Result:
+        """Send an instance although it is there."""
+        ...
+
+    def remove(self, study_uid: str) -> bool:
+        """Remove a study, if the PACS allows that; say whether it is gone."""
+        ...
+
+
 @runtime_checkable
 class Learning(Protocol):
     """A destination that finds out by itself how much it takes at once, and would forget it."""

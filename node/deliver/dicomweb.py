@@ -7,6 +7,9 @@ Made by `node.jobs` from a destination's fact and its opened secrets. Fulfils
 import logging
 import ssl
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+import httpx
 
 from node.deliver.access import Access, http_client, session
 from node.deliver.destination import Auth, Outgoing, Result
@@ -40,7 +43,7 @@ class DicomWebDestination:
         tls: ssl.SSLContext | None = None,
         coerced: frozenset[int] = frozenset(),
     ) -> None:
-        base_url = url.rstrip("/")
+        self._base_url = base_url = url.rstrip("/")
         self._access = access or Auth()
         self._client = http_client(self._access, idle_s=idle_s, tls=tls)
         self._sender = StowSender(self._client, base_url, limits)
@@ -99,6 +102,22 @@ class DicomWebDestination:
     ) -> dict[str, InstanceProof]:
         """Find out what it shows of these instances; see `Destination.prove`."""
         return self._verifier.prove(study_uid, instances, demanded)
+
+    def fetch(self, instance: Outgoing) -> bytes | None:
+        """Return the file of an instance as it is given back; for the doctor, which sends small ones."""
+        return self._verifier.fetch(instance)
+
+    def again(self, instance: Outgoing) -> Result:
+        """Send an instance although it is there; for the doctor."""
+        return self._sender.send([instance], alone=True)[0]
+
+    def remove(self, study_uid: str) -> bool:
+        """Remove a study where the archive offers it (dcm4chee, Google, Azure); for the doctor's own."""
+        try:
+            answer = self._client.delete(f"{self._base_url}/studies/{quote(study_uid, safe='')}")
+            return answer.status_code in (200, 202, 204)
+        except httpx.HTTPError:
+            return False
 
     def _compare(self, study_uid: str, instances: Sequence[Outgoing]) -> dict[str, Result]:
         if not instances:

@@ -144,6 +144,25 @@ class DimseDestination:
             proofs = self._commit(line, [one for one in here if not proofs[one.uid].conflict], proofs)
         return proofs
 
+    def fetch(self, instance: Outgoing) -> bytes | None:
+        """Return the file of an instance as it is given back; for the doctor, which sends small ones."""
+        line = self._associated([instance])
+        if not gives_back(line) or not offers(line, FIND):
+            return None
+        series = self._listed(line, instance.study_uid).get(instance.uid)
+        if series is None:
+            return None
+        self._fetch(line, instance.study_uid, series, [instance])
+        return self._came.pop(instance.uid, None)
+
+    def again(self, instance: Outgoing) -> Result:
+        """Send an instance although it is there; for the doctor."""
+        return self._send(self._associated([instance]), instance)
+
+    def remove(self, study_uid: str) -> bool:
+        """DIMSE has no way to remove anything."""
+        return False
+
     # -- sending --------------------------------------------------------------------------------
 
     def _associated(self, instances: Sequence[Outgoing]) -> Association:

@@ -110,6 +110,24 @@ class OrthancDestination:
             log.info("line broke while proving proven=%d total=%d", seen, len(here))
         return proofs
 
+    def fetch(self, instance: Outgoing) -> bytes | None:
+        """Return the file of an instance as it is given back; for the doctor, which sends small ones."""
+        name = self._listed(instance.study_uid).get(instance.uid)
+        pieces = None if name is None else self._file(name)
+        return None if pieces is None else b"".join(pieces)
+
+    def again(self, instance: Outgoing) -> Result:
+        """Send an instance although it is there; for the doctor."""
+        return self._send(instance)
+
+    def remove(self, study_uid: str) -> bool:
+        """Remove a study; for the doctor, which removes its own."""
+        gone = False
+        for resource in self._json("POST", "/tools/lookup", content=study_uid.encode("ascii")):
+            if isinstance(resource, dict) and resource.get("Type") == "Study":
+                gone = self._call("DELETE", f"/studies/{_plain(resource.get('ID'))}")[0] == 200
+        return gone
+
     # -- asking ---------------------------------------------------------------------------------
 
     def _listed(self, study_uid: str) -> dict[str, str]:

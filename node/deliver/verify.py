@@ -123,6 +123,14 @@ class Verifier:
             proofs |= {i.uid: InstanceProof(i.sha256, demanded) for i in read if i.uid in committed}
         return proofs
 
+    def fetch(self, instance: Outgoing) -> bytes | None:
+        """Return the file of an instance as it is given back, whole and in memory; None if it is not."""
+        series = self.listed(instance.study_uid).get(instance.uid)
+        if series is None:
+            return None
+        study = f"{self._base_url}/studies/{quote(instance.study_uid, safe='')}"
+        return self._read_whole(f"{study}/series/{series}/instances/{instance.uid}", "*")
+
     def _prove_metadata(
         self, study_uid: str, instances: Sequence[Outgoing], listed: Mapping[str, str]
     ) -> dict[str, InstanceProof]:

@@ -196,3 +196,29 @@ def test_the_commands_say_it_all(api: httpx.Client, cloud: LocalNode) -> None:
     shown = CliRunner().invoke(app, ["pacs", "list", "--data", str(cloud.folder)]).stdout
     assert "for all that deliver" in shown
     assert "secret" not in shown
+
+
+def test_the_doctor_looks_asks_before_it_writes_and_tells_what_it_learnt(
+    api: httpx.Client, cloud: LocalNode, tmp_path: Path
+) -> None:
+    with serve(sandbox_app(tmp_path)) as url:
+        add(api, url=f"{url}/dicom-web")
+        code, said = command(cloud, "pacs", "test", "one")
+        assert (code, said["sound"], said["strongest"]) == (0, True, "read-back")
+        assert {one["state"] for one in said["findings"]} == {"ok"}
+
+        refused = CliRunner().invoke(
+            app, ["pacs", "test", "one", "--write", "--data", str(cloud.folder)], input="n\n"
+        )
+        assert refused.exit_code == 1
+        assert httpx.get(f"{url}/dicom-web/studies", trust_env=False).json() == []
+
+        code, said = command(cloud, "pacs", "test", "one", "--write", "--yes")
+        assert (code, said["learnt"], said["told"]) == (0, {}, False)
+        assert {one["check"] for one in said["findings"]} >= {"codings", "duplicates", "largest", "removed"}
+        shown = CliRunner().invoke(app, ["pacs", "test", "one", "--data", str(cloud.folder)])
+        assert "can be reached and asked" in shown.stdout
+
+    code, said = command(cloud, "pacs", "test", "one")
+    assert (code, said["sound"]) == (1, False)
+    assert command(cloud, "pacs", "test", "nothing")[1]["error"]["code"] == "not-found"
