@@ -14,8 +14,9 @@ from typing import Any, BinaryIO, Protocol
 
 _STEP = 1 << 20
 _TAIL = 4 << 20
-_PASSES = 12
-"""How often a packed file may be unpacked: three times to look, three to keep, and a few for odd orders."""
+_UNPACKED_LIMIT = 64 << 30
+"""How much may be unpacked of one packed file, all passes together. Looking at its files and keeping them
+goes in their order and takes three passes each; a person may want its pictures in any order."""
 
 
 class TooMuch(Exception):
@@ -64,7 +65,7 @@ class Unpacked:
         self._stream: BinaryIO | None = None
         self._window, self._base = b"", 0
         self._tail, self._tail_at = b"", length
-        self._left = _PASSES * (length + _STEP)
+        self._left = _UNPACKED_LIMIT
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return octets of the unpacked file."""

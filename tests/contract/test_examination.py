@@ -4,13 +4,10 @@ import hashlib
 import io
 import json
 import random
-import stat
 import struct
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pydicom
 import pytest
@@ -28,6 +25,7 @@ from support.dicoms import (
     zip_of,
 )
 from support.intake import Bench
+from support.looking import Looker
 from support.mutants import mutants
 from support.slices import made_slice, pydicom_file
 
@@ -36,10 +34,7 @@ from node.errors import WorkerFailed
 from node.intake import reasons
 from node.intake.detect import Content, content_of
 from node.intake.dicom import HeaderReader
-from node.intake.examination import Examination, from_json, shown, to_json
-from node.intake.examine import examine
-from node.intake.keeping import incoming
-from node.intake.spool import SpoolReader, SpoolWriter, new_key
+from node.intake.examination import from_json, shown, to_json
 
 PIXELS = element(0x7FE0, 0x10, "OW", bytes(2000))
 
@@ -49,35 +44,6 @@ def headers() -> Iterator[HeaderReader]:
     reader = HeaderReader()
     yield reader
     reader.close()
-
-
-class Looker:
-    """Examines bytes as if they had been uploaded."""
-
-    def __init__(self, folder: Path, headers: HeaderReader) -> None:
-        self._folder = folder
-        self._headers = headers
-        self._number = 0
-
-    def __call__(self, data: bytes, name: str = "upload") -> Examination:
-        with self.opened(data) as file:
-            return examine(file, name, self._headers)
-
-    def opened(self, data: bytes) -> SpoolReader:
-        """Return bytes as an upload."""
-        self._number += 1
-        path, key = self._folder / str(self._number), new_key()
-        writer = SpoolWriter(path, "u", key=key, offset=0, position=0)
-        for begin in range(0, len(data), 300_000):
-            writer.write(data[begin : begin + 300_000])
-        writer.close()
-        return SpoolReader(path, "u", keys=[(0, key)], position=writer.position, length=len(data))
-
-    def code(self, data: bytes) -> str | None:
-        """Return why a single file cannot be sent."""
-        found = self(data)
-        assert found.studies == ()
-        return found.code
 
 
 @pytest.fixture
@@ -326,34 +292,6 @@ def test_one_bad_file_does_not_stop_the_others(look: Looker) -> None:
     assert found.directory.missing == ("DICOM/IM2",)
 
 
-@pytest.mark.parametrize("outer", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-@pytest.mark.parametrize("inner", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_zip_in_a_zip_is_taken_in(tmp_path: Path, headers: HeaderReader, outer: int, inner: int) -> None:
-    """A hospital's download is often a ZIP of one ZIP for each study."""
-    slices = {f"{n}": made_slice(1, n, octets=300_000) for n in range(1, 9)}
-    noise = random.Random(1).randbytes(5 << 20)  # so that the tail is not the whole
-    packed = zip_of(
-        {"a.zip": zip_of({**slices, "noise": noise}, method=inner), "b": made_slice(2, 1)}, method=outer
-    )
-    look = Looker(tmp_path, headers)
-    found = look(packed)
-
-    assert [len(study.instances) for study in found.studies] == [8, 1]
-    assert found.studies[0].instances[2].place == (0, 2)
-    with look.opened(packed) as file:
-        kept = [b"".join(one.open()) for study in found.studies for one in incoming(file, study.instances)]
-    assert kept == [*slices.values(), made_slice(2, 1)]
-
-
-def test_zips_inside_count_with_the_one_around_them(look: Looker) -> None:
-    """A bomb in many small parts is a bomb."""
-    full = zip_of({str(number): b"" for number in range(9_000)})
-    found = look(zip_of({"a": full, "b": full, "c": full}))
-
-    assert len(found.skipped) == 18_000
-    assert [(item.name, item.code) for item in found.quarantined] == [("c", "zip-too-large")]
-
-
 def test_a_disc_says_what_is_missing(look: Looker) -> None:
     """One scratched image of 282 is noticed by nobody else."""
     listed = {f"DICOM\\S1\\IM{n}": f"2.25.1.1.{n}" for n in range(1, 5)} | {"DICOM\\OLD": ""}
@@ -375,76 +313,6 @@ def test_a_disc_says_what_is_missing(look: Looker) -> None:
     assert shown(found)["dicomdir"]["missing"] == ("DICOM/S1/IM3", "DICOM/S1/IM4")
 
 
-def changed(data: bytes, **of_entry: Any) -> bytes:
-    """Change a stored ZIP's central directory: flags, method or external attributes of its first entry."""
-    at = data.rindex(b"PK\x05\x06")
-    at = struct.unpack_from("<I", data, at + 16)[0]
-    out = bytearray(data)
-    if "flags" in of_entry:
-        struct.pack_into("<H", out, at + 8, of_entry["flags"])
-    if "method" in of_entry:
-        struct.pack_into("<H", out, at + 10, of_entry["method"])
-    if "attributes" in of_entry:
-        struct.pack_into("<I", out, at + 38, of_entry["attributes"])
-    if "size" in of_entry:
-        struct.pack_into("<I", out, at + 24, of_entry["size"])
-    if "crc" in of_entry:
-        struct.pack_into("<I", out, at + 16, of_entry["crc"])
-    return bytes(out)
-
-
-def test_locked_archives_are_refused(look: Looker) -> None:
-    """Nobody here knows the password; the person should hear it at once."""
-    assert look.code(changed(study_zip(), flags=1)) == "zip-encrypted"
-
-
-def test_files_on_top_of_each_other_are_refused(look: Looker) -> None:
-    """The trick of archives that unpack to petabytes."""
-    data = zip_of({"a": made_slice(1, 1), "b": made_slice(1, 2)})
-    at = struct.unpack_from("<I", data, data.rindex(b"PK\x05\x06") + 16)[0]
-    second = data.index(b"PK\x01\x02", at + 4)
-    out = bytearray(data)
-    struct.pack_into("<I", out, second + 42, 0)
-
-    assert look.code(bytes(out)) == "zip-overlaps"
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"attributes": (stat.S_IFLNK | 0o777) << 16}, "zip-link"),
-        ({"method": 12}, "zip-method"),
-        ({"crc": 1}, "zip-member-damaged"),
-    ],
-)
-def test_odd_members_are_left_out_one_by_one(look: Looker, change: dict[str, int], code: str) -> None:
-    """Links are not followed, unknown packings not guessed, damage not sent."""
-    found = look(changed(study_zip(slices=2), **change))
-
-    assert [len(study.instances) for study in found.studies] == [1]
-    assert [item.code for item in (*found.skipped, *found.quarantined)] == [code]
-
-
-def test_a_zip_bomb_is_left_out_unread(look: Looker) -> None:
-    """20 kB that unpack to 20 MB are no image; a small black image is one."""
-    bomb = part10(header(number=1) + element(0x7FE0, 0x10, "OW", bytes(20_000_000)))
-    black = part10(header(number=2) + element(0x7FE0, 0x10, "OW", bytes(2_000_000)))
-    found = look(zip_of({"bomb": bomb, "black": black}, method=zipfile.ZIP_DEFLATED))
-
-    assert [item.code for item in found.quarantined] == ["zip-ratio"]
-    assert found.studies[0].instances[0].uid == "2.25.1.1.2"
-
-
-def test_too_many_files_are_refused(look: Looker) -> None:
-    """A million empty files would keep the node busy for a day."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for number in range(20_001):
-            archive.writestr(str(number), b"")
-
-    assert look.code(packed.getvalue()) == "zip-too-large"
-
-
 def test_deflated_data_is_inflated_in_bounds(tmp_path: Path) -> None:
     """1 MB that inflates to 1 GB takes no memory, and in the end it may be what it says."""
     honest = deflated(header() + element(0x7FE0, 0x10, "OW", bytes(50_000_000)))
@@ -457,6 +325,19 @@ def test_deflated_data_is_inflated_in_bounds(tmp_path: Path) -> None:
     assert len(found.studies) == 1
     assert broken.code == "truncated"
     reader.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="asks the kernel by /proc")
+def test_the_worker_is_held_by_the_kernel_and_leaves_no_core(headers: HeaderReader, look: Looker) -> None:
+    """A parser's mistake must cost one process, not the laptop; and a dump would be a patient on the disk."""
+    look(made_slice(1, 1))
+    assert headers._process is not None
+    lines = Path(f"/proc/{headers._process.pid}/limits").read_text().splitlines()
+    limits = {line[:25].strip(): line[25:].split() for line in lines[1:]}
+
+    assert int(limits["Max address space"][0]) == 400 << 20
+    assert int(limits["Max core file size"][0]) == 0
+    assert int(limits["Max cpu time"][0]) < 60
 
 
 def test_a_file_that_takes_too_long_costs_only_itself(tmp_path: Path) -> None:
