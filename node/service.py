@@ -244,7 +244,7 @@ class Service:
     def mesh_app(self) -> FastAPI:
         """Return the application for other nodes."""
         app = FastAPI(title="ClinicMesh mesh", docs_url=None, redoc_url=None, openapi_url=None)
-        problems.install(app, refused=Refusals(self._node.clock).note)
+        problems.install(app, browsers=False, refused=Refusals(self._node.clock).note)
         app.include_router(server.joining_router(self._inviter))
         app.include_router(server.router(self._exchange, self._news, met=self._replicator.dialled_by))
         return app

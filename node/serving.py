@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from node.errors import BadSettings
 
+_KEEP_ALIVE_S = 60  # nodes meet every half minute, and phones send parts with pauses
 _GRACE_S = 3
 _STOP_S = 10
 
@@ -104,6 +105,7 @@ def _server(app: FastAPI, *, context: Any, http: Any) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_GRACE_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             ssl_context_factory=(lambda _config, _default: context) if context else None,
         )
     )

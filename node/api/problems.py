@@ -156,13 +156,18 @@ def problem_of(error: NodeError | SyncError) -> Response:
 
 
 def install(
-    app: FastAPI, *, connect: str = "", refused: Callable[[Scope, str], None] = lambda _scope, _code: None
+    app: FastAPI,
+    *,
+    connect: str = "",
+    browsers: bool = True,
+    refused: Callable[[Scope, str], None] = lambda _scope, _code: None,
 ) -> None:
     """Make `app` answer every error as a problem, and put the security headers on every answer.
 
     Args:
         app: the application.
         connect: more sources that its pages may call, for the policy's `connect-src`.
+        browsers: they read the answers; to programs the headers would be 600 octets in vain.
         refused: called with the scope of each request that was wrong, and the code of its answer.
     """
 
@@ -180,7 +185,8 @@ def install(
     app.add_exception_handler(HTTPException, _on_http)
     # The last one added is the outermost.
     app.add_middleware(_Guard)
-    app.add_middleware(SecurityHeaders, connect=connect)
+    if browsers:
+        app.add_middleware(SecurityHeaders, connect=connect)
 
 
 class SecurityHeaders:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from node.clock import Clock
-from node.errors import NodeError, PeerRefused
+from node.errors import NodeError, PeerRefused, PeerUnreachable
 from node.jobs.sweep import LAST_MIXED
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Exchange
@@ -31,6 +31,7 @@ _KEPT_MS = 14 * 24 * 3_600_000  # life clock
 _BREATH_S = 0.2
 _SHORT_MS = 5_000
 _JOIN_S = 10.0
+_IDLE_MS = 45_000  # a line that is idle for longer is opened anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Replicator:
         self._dialled: dict[NodeId, int] = {}
         self._watched: dict[NodeId, threading.Thread] = {}
         self._lines: set[PeerClient] = set()
+        self._kept: dict[str, tuple[PeerClient, int]] = {}  # by address, with when it was used last
 
     # -- what wakes it --------------------------------------------------------------------------
 
@@ -100,6 +102,8 @@ class Replicator:
         self._pool.shutdown(wait=True, cancel_futures=True)
         for watcher in watchers:
             watcher.join(_JOIN_S)
+        for client, _ in self._kept.values():
+            client.close()
 
     # -- meeting --------------------------------------------------------------------------------
 
@@ -109,14 +113,52 @@ class Replicator:
         Raises:
             PeerUnreachable, PeerRefused: see `node.mesh.meeting.meet`.
         """
-        with self._line(address) as client:
-            meeting = meet(client, self._exchange)
+        meeting = self._meet_again(address)
+        if meeting is None:
+            with self._line(address) as client:
+                meeting = meet(client, self._exchange)
+                self._keep(address, client)
         if meeting.done:
             now = self._clock.carried_ms()
             self._notes.note_met(address, meeting.peer, at_ms=now)
             self._notes.set_numbers(**{LAST_MIXED: now})
             self._watch(address, meeting.peer)
         return meeting
+
+    def _meet_again(self, address: str) -> Meeting | None:
+        """Meet over the line of the meeting before, which saves a handshake; None if there is none any more.
+
+        A laptop that was carried elsewhere has a dead line and does not know: little patience with the hello.
+        """
+        with self._lock:
+            client, at = self._kept.pop(address, (None, 0))
+        if client is None:
+            return None
+        try:
+            if self._clock.monotonic_ms() - at <= _IDLE_MS:
+                meeting = meet(client, self._exchange)
+                self._keep(address, client)
+                client = None
+                return meeting
+        except PeerUnreachable:
+            if self._stopped.is_set():
+                raise
+        finally:
+            if client is not None:
+                self._let_go(client)
+        return None
+
+    def _keep(self, address: str, client: PeerClient) -> None:
+        with self._lock:
+            before = self._kept.pop(address, None)
+            self._kept[address] = client, self._clock.monotonic_ms()
+        if before is not None:
+            self._let_go(before[0])
+
+    def _let_go(self, client: PeerClient) -> None:
+        with self._lock:
+            self._lines.discard(client)
+        client.close()
 
     def _places(self) -> dict[NodeId | str, list[KnownPeer]]:
         """Return each known node with its addresses, the last met first; unknown ones by their address.
@@ -199,17 +241,19 @@ class Replicator:
 
     @contextmanager
     def _line(self, address: str) -> Iterator[PeerClient]:
-        """Give a line to an address, which `stop` cuts."""
-        with self._dial(address) as client:
+        """Give a line to an address, which `stop` cuts; it is closed after use unless it is kept."""
+        client = self._dial(address)
+        with self._lock:
+            self._lines.add(client)
+            if self._stopped.is_set():
+                client.cut()
+        try:
+            yield client
+        finally:
             with self._lock:
-                self._lines.add(client)
-                if self._stopped.is_set():
-                    client.cut()
-            try:
-                yield client
-            finally:
-                with self._lock:
-                    self._lines.discard(client)
+                kept = any(client is one for one, _ in self._kept.values())
+            if not kept:
+                self._let_go(client)
 
     # -- news of peers --------------------------------------------------------------------------
 

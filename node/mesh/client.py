@@ -7,7 +7,7 @@ timeout for silence, none for its length.
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,12 +15,16 @@ import httpx
 
 from node.errors import PeerRefused, PeerUnreachable
 from node.mesh import tls, wire
+from node.store.squeeze import squeezed, unsqueezed
 from sync import cbor
 from sync.ids import BlobId, EntryId, NodeId
 
 _TIMEOUT = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
 _NEWS_TIMEOUT = httpx.Timeout(connect=5.0, read=wire.NEWS_WAIT_S + 15.0, write=15.0, pool=15.0)
+_AGAIN_TIMEOUT = httpx.Timeout(8.0)  # of a hello over a line that may have died meanwhile
 _MAX_PROBLEM = 65_536
+_UNSAID = ("accept", "accept-encoding", "connection", "user-agent")  # 130 octets in each request, for nobody
+_ZSTD = "zstd"
 
 
 class PeerClient:
@@ -40,9 +44,18 @@ class PeerClient:
             timeout=_TIMEOUT,
             trust_env=False,
             follow_redirects=False,
-            limits=httpx.Limits(max_connections=wire.IN_FLIGHT, max_keepalive_connections=wire.IN_FLIGHT),
+            # Nobody may wait for a connection while blobs crawl over all of them.
+            limits=httpx.Limits(
+                max_connections=wire.IN_FLIGHT + wire.BESIDE,
+                max_keepalive_connections=wire.IN_FLIGHT,
+                keepalive_expiry=wire.KEEP_ALIVE_S,
+            ),
         )
+        for name in _UNSAID:
+            self._http.headers.pop(name, None)
         self._http.event_hooks = {"request": [self._trace]}
+        self._was_met = False
+        self._squeezes = False  # the peer understands zstd; its hello says so
         self._lock = threading.Lock()
         self._is_cut = False
         self._sockets: list[socket.socket] = []
@@ -66,7 +79,13 @@ class PeerClient:
 
     def hello(self, said: wire.Hello) -> wire.Hello:
         """Say hello and return the peer's answer."""
-        return wire.decode_hello(self._post("/hello", said.encode()))
+        timeout = _AGAIN_TIMEOUT if self._was_met else _TIMEOUT
+        headers = {"Content-Type": wire.CBOR_TYPE}
+        answer = self._ask("POST", "/hello", content=said.encode(), headers=headers, timeout=timeout)[1]
+        theirs = wire.decode_hello(answer)
+        self._was_met = True
+        self._squeezes = _ZSTD in theirs.caps
+        return theirs
 
     def reconcile(self, name: str, message: bytes, token: str | None) -> tuple[str, bytes]:
         """Send a reconcile message; return the peer's snapshot and its answer."""
@@ -76,11 +95,18 @@ class PeerClient:
 
     def get_facts(self, ids: Sequence[bytes]) -> list[bytes]:
         """Fetch signed facts by their ids; the peer may send fewer."""
-        return wire.decode_facts(self._post("/facts/get", cbor.encode(list(ids))))
+        headers = {"Content-Type": wire.CBOR_TYPE, "Accept-Encoding": _ZSTD}
+        return wire.decode_facts(
+            self._ask("POST", "/facts/get", content=cbor.encode(list(ids)), headers=headers)[1]
+        )
 
     def send_facts(self, raws: Sequence[bytes]) -> int:
         """Send signed facts; return how many the peer refused."""
-        refused = wire.decode_map(self._post("/facts", cbor.encode(list(raws)))).get("refused")
+        body, headers = cbor.encode(list(raws)), {"Content-Type": wire.CBOR_TYPE}
+        if self._squeezes:
+            body, headers = squeezed(body), headers | {"Content-Encoding": _ZSTD}
+        answer = self._ask("POST", "/facts", content=body, headers=headers)[1]
+        refused = wire.decode_map(answer).get("refused")
         return len(refused) if isinstance(refused, list) else 0
 
     def lack(self, entries: Sequence[EntryId]) -> dict[EntryId, wire.Lack]:
@@ -131,7 +157,13 @@ class PeerClient:
         """Return an answer and its body, which no peer can make longer than is allowed."""
         with self._line(), self._http.stream(method, path, **more) as answer:
             _check(answer)
-            return answer, read_bounded(answer, wire.MAX_BODY)
+            if answer.headers.get("content-encoding") != _ZSTD:
+                return answer, read_bounded(answer, wire.MAX_BODY)
+            # Not by httpx, which knows no bound.
+            body = unsqueezed(_bounded(answer.iter_raw(), wire.MAX_BODY), wire.MAX_BODY)
+            if body is None:
+                raise PeerRefused("the peer's answer is not what it says, or longer than is allowed")
+            return answer, body
 
     @contextmanager
     def _line(self) -> Iterator[None]:
@@ -176,8 +208,12 @@ def read_bounded(answer: httpx.Response, limit: int) -> bytes:
     Raises:
         PeerRefused: it is longer than `limit`.
     """
+    return _bounded(answer.iter_bytes(), limit)
+
+
+def _bounded(pieces: Iterable[bytes], limit: int) -> bytes:
     body = bytearray()
-    for piece in answer.iter_bytes():
+    for piece in pieces:
         body += piece
         if len(body) > limit:
             raise PeerRefused("the peer's answer is longer than any that is allowed")

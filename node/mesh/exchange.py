@@ -16,7 +16,7 @@ from node.clock import Clock
 from node.errors import BlobMissing, DiskFull, Refused
 from node.mesh.arriving import Arriving
 from node.mesh.space import Space
-from node.mesh.wire import FACTS_BATCH_BYTES, FRAME_LIMIT, IN_FLIGHT, MAX_BLOB, MAX_IDS, Hello, Lack
+from node.mesh.wire import CAPS, FACTS_BATCH_BYTES, FRAME_LIMIT, IN_FLIGHT, MAX_BLOB, MAX_IDS, Hello, Lack
 from node.store.holdings import Holdings
 from node.store.queue import QueueEntry
 from sync.bodies import Role
@@ -87,7 +87,7 @@ class Exchange:
                 ledger.snapshot(FactClass.LIVE).root_fingerprint(),
             )
         )
-        return Hello(self.node_id, permanent, live, self.space.free_above_reserve(), self._version)
+        return Hello(self.node_id, permanent, live, self.space.free_above_reserve(), self._version, CAPS)
 
     def snapshot(self, fact_class: FactClass) -> Snapshot:
         """Return the facts of a class at this moment."""

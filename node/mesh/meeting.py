@@ -7,9 +7,11 @@ order, says `sync.plan`.
 
 import logging
 import threading
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from node.errors import DiskFull, PeerRefused, PeerUnreachable, Refused, WrongOffset
 from node.mesh import wire
@@ -23,6 +25,7 @@ from sync.facts import FactClass
 from sync.ids import BlobId, EntryId, FactId, NodeId, short
 from sync.plan import Wanted, blobs_to_move, fetchable, in_order, offerable
 from sync.reconcile import Reconciler
+from sync.segments import SEGMENT_BYTES
 
 log = logging.getLogger(__name__)
 _MAX_ROUNDS = 400
@@ -170,10 +173,11 @@ class _Meet:
                 size = view.announced.size if view.announced else 0
                 missing = max(size - self._holdings.octets_here(held.entry), 0)
                 wanted[held.entry] = (held, view, self._holdings.wanted(held, view, missing))
-        for want in in_order(one for _, _, one in wanted.values()):
-            if self._takes(*wanted[want.entry]):
-                with self._exchange.arriving.fetching(self._peer, want.entry):
-                    self._fetch_entry(pool, want.entry)
+        with _Lanes() as lanes:
+            for want in in_order(one for _, _, one in wanted.values()):
+                if self._takes(*wanted[want.entry]):
+                    small = want.missing <= SEGMENT_BYTES
+                    lanes.run(partial(self._fetch_entry, pool, want.entry), beside_others=small)
 
     def _takes(self, held: QueueEntry, view: EntryView, wanted: Wanted) -> bool:
         """Say whether there is room for an entry; copies that the peer has, too, may be given up for it."""
@@ -193,6 +197,10 @@ class _Meet:
         return bool(held)
 
     def _fetch_entry(self, pool: ThreadPoolExecutor, entry: EntryId) -> None:
+        with self._exchange.arriving.fetching(self._peer, entry):
+            self._fetch_blobs(pool, entry)
+
+    def _fetch_blobs(self, pool: ThreadPoolExecutor, entry: EntryId) -> None:
         if not self._holdings.has_manifest(entry) and not self._fetch_blob(BlobId(entry), None):
             return
         sizes = dict(self._holdings.queue.blobs(entry))
@@ -261,10 +269,12 @@ class _Meet:
         entries = [offer.entry for offer in in_order(offers.values())]
         for start in range(0, len(entries), wire.MAX_IDS):
             lacks = self._client.lack(entries[start : start + wire.MAX_IDS])
-            for entry in entries[start : start + wire.MAX_IDS]:
-                lack = lacks.get(entry)
-                if lack is not None:
-                    self._give_entry(pool, entry, lack)
+            with _Lanes() as lanes:
+                for entry in entries[start : start + wire.MAX_IDS]:
+                    lack = lacks.get(entry)
+                    if lack is not None:
+                        small = offers[entry].missing <= SEGMENT_BYTES
+                        lanes.run(partial(self._give_entry, pool, entry, lack), beside_others=small)
 
     def _give_entry(self, pool: ThreadPoolExecutor, entry: EntryId, lack: wire.Lack) -> None:
         if lack.manifest:
@@ -306,6 +316,36 @@ class _Meet:
             return False
         self._meeting.count(blobs_out=1, bytes_out=len(data))
         return True
+
+
+class _Lanes:
+    """Moves small studies beside each other, since on a far line each waits for answers; large ones alone."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(wire.BESIDE, thread_name_prefix="studies")
+        self._running: deque[Future[None]] = deque()
+
+    def __enter__(self) -> "_Lanes":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._wait(0)
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, work: Callable[[], None], *, beside_others: bool) -> None:
+        """Begin to move a study once there is room, or move it now; what failed before is raised here."""
+        self._wait(wire.BESIDE - 1 if beside_others else 0)
+        if beside_others:
+            self._running.append(self._pool.submit(work))
+        else:
+            work()
+
+    def _wait(self, most: int) -> None:
+        while len(self._running) > most:
+            self._running.popleft().result()
 
 
 def _batches(raws: Iterable[bytes]) -> Iterable[list[bytes]]:

@@ -19,6 +19,7 @@ from node.mesh.joining import Inviter
 from node.mesh.news import News
 from node.mesh.peercert import peer_node_id
 from node.mesh.receiving import Receiving
+from node.store.squeeze import squeezed, unsqueezed
 from sync import cbor
 from sync.errors import BadBlob
 from sync.facts import FactClass
@@ -27,6 +28,7 @@ from sync.ids import BlobId, NodeId
 _CLASSES = {"permanent": FactClass.PERMANENT, "live": FactClass.LIVE}
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,12})-(\d{1,12})/(\d{1,12})")
+_ZSTD = "zstd"
 _MAX_REQUEST_TO_JOIN = 16_384
 _RANGE = re.compile(r"bytes=(\d{1,12})-")
 _FINGERPRINTS = re.compile(r"[0-9a-f]{64}")
@@ -85,11 +87,15 @@ def router(exchange: Exchange, news: News, *, met: Callable[[NodeId], None]) -> 
     async def get_facts(request: Request, peer: Peer) -> Response:
         ids = wire.decode_ids(await _body(request, wire.MAX_BODY))
         access = exchange.access_of(peer)
-        return _cbor(cbor.encode(await run_in_threadpool(exchange.facts_for, ids, access)))
+        body = cbor.encode(await run_in_threadpool(exchange.facts_for, ids, access))
+        if _ZSTD not in request.headers.get("accept-encoding", ""):
+            return _cbor(body)
+        squeezed_body = await run_in_threadpool(squeezed, body)
+        return Response(squeezed_body, media_type=wire.CBOR_TYPE, headers={"Content-Encoding": _ZSTD})
 
     @routes.post("/facts")
     async def take_facts(request: Request, peer: Peer) -> Response:
-        raws = wire.decode_facts(await _body(request, wire.MAX_BODY))
+        raws = wire.decode_facts(await _unsqueezed_body(request))
         taken = await run_in_threadpool(exchange.take_facts, raws)
         return _cbor(
             cbor.encode(
@@ -184,6 +190,17 @@ async def _body(request: Request, limit: int) -> bytes:
         if len(received) > limit:
             raise Refused("too-large", "the message is larger than any that is allowed")
     return bytes(received)
+
+
+async def _unsqueezed_body(request: Request) -> bytes:
+    """Read a body that may be one zstd frame."""
+    body = await _body(request, wire.MAX_BODY)
+    if request.headers.get("content-encoding") != _ZSTD:
+        return body
+    plain = await run_in_threadpool(unsqueezed, body, wire.MAX_BODY)
+    if plain is None:
+        raise Refused("bad-message", "the message is no zstd frame, or larger than any that is allowed")
+    return plain
 
 
 def _cbor(body: bytes) -> Response:

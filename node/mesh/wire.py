@@ -23,7 +23,10 @@ MAX_IDS = 2_000
 FRAME_LIMIT = 128 * 1024
 FACTS_BATCH_BYTES = 1024 * 1024
 NEWS_WAIT_S = 25.0
-IN_FLIGHT = 4  # requests at once over one line
+KEEP_ALIVE_S = 50.0  # that a connection may be idle; the server waits a little longer
+CAPS = ("zstd",)  # bodies of facts may come as one zstd frame (RFC 9659)
+IN_FLIGHT = 4  # blobs at once over one line
+BESIDE = 3  # small studies that are moved beside each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Hello:
     live: bytes
     free: int
     version: str
+    caps: tuple[str, ...] = ()  # what it understands beyond version 1
 
     @property
     def fingerprints(self) -> bytes:
@@ -51,7 +55,7 @@ class Hello:
                 "live": self.live,
                 "free": self.free,
                 "version": self.version,
-                "caps": [],
+                "caps": list(self.caps),
             }
         )
 
@@ -82,7 +86,9 @@ def decode_hello(body: bytes) -> Hello:
     if type(free) is not int or type(version) is not str or len(version) > 64:
         raise Refused("bad-message", "the hello is malformed")
     assert isinstance(node, bytes) and isinstance(permanent, bytes) and isinstance(live, bytes)
-    return Hello(NodeId(node), permanent, live, max(free, 0), version)
+    caps = value.get("caps")
+    known = tuple(one for one in caps if type(one) is str) if isinstance(caps, list) else ()
+    return Hello(NodeId(node), permanent, live, max(free, 0), version, known)
 
 
 def decode_ids(body: bytes) -> list[bytes]:

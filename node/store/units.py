@@ -6,18 +6,16 @@ must be decoded to read any of its instances, and what one thread codes while an
 What an image or a frame makes is checked against what the unit says before memory is given to it.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
 
-import zstandard
-
 from node.errors import StoreDamaged
-from node.store import images
+from node.store import images, squeeze
 from node.store.images import Image, Layout
 from node.store.pixels import Native
+from node.store.squeeze import HEADERS_LEVEL, LEVEL
 from sync import cbor
 from sync.errors import BadCbor
 
@@ -29,8 +27,6 @@ _FEWEST_COLUMNS = 8
 _SAMPLE_BYTES = 8 * 1024
 _SAMPLES = 16
 _SURE = 0.8  # of what zstd makes of the samples; above, it is tried on all
-_LEVEL = 3  # real CT: 218 MB/s a core to 0.40 of the size; level 1: 352 to 0.44; level 6: 84 to 0.39
-_HEADERS_LEVEL = 9  # a tenth less than level 3 for headers of MR, at 106 MB/s
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +36,6 @@ class Part:
     data: bytes = field(repr=False)
     start: int
     native: Native | None
-
-
-class _Contexts(threading.local):
-    """zstd contexts cost a megabyte to make and serve one thread at a time."""
-
-    def __init__(self) -> None:
-        self.compressors = {n: zstandard.ZstdCompressor(level=n) for n in (_LEVEL, _HEADERS_LEVEL)}
-        self.decompressor = zstandard.ZstdDecompressor()
-
-
-_contexts = _Contexts()
 
 
 def pack(parts: Sequence[Part]) -> bytes:
@@ -65,7 +50,7 @@ def pack(parts: Sequence[Part]) -> bytes:
             for n, at in places:
                 taken.setdefault(n, []).append((at, length))
     rest = b"".join(piece for n, part in enumerate(parts) for piece in _between(part.data, taken.get(n, ())))
-    level = _HEADERS_LEVEL if taken else _LEVEL
+    level = HEADERS_LEVEL if taken else LEVEL
     return cbor.encode([starts[-1], described, _squeezed(rest, level)])
 
 
@@ -129,12 +114,12 @@ def _image(layout: Layout, stretches: Sequence[bytes], first: Part) -> Image | N
     image = images.encode(layout, raw, rows=native.rows, stored=native.stored, rgb=native.rgb)
     if image is None:
         return None
-    size = len(image.data) + len(_squeezed(image.high, _LEVEL))
+    size = len(image.data) + len(_squeezed(image.high, LEVEL))
     step = max(_SAMPLE_BYTES, len(raw) // _SAMPLES)
     sample = b"".join(raw[at : at + _SAMPLE_BYTES] for at in range(step // 2, len(raw), step)) or raw
-    if size * len(sample) < _SURE * len(raw) * len(_squeezed(sample, _LEVEL)):
+    if size * len(sample) < _SURE * len(raw) * len(_squeezed(sample, LEVEL)):
         return image
-    return image if size < len(_squeezed(raw, _LEVEL)) else None
+    return image if size < len(_squeezed(raw, LEVEL)) else None
 
 
 def _described(image: Image, length: int, places: Sequence[int]) -> list[Any]:
@@ -146,7 +131,7 @@ def _described(image: Image, length: int, places: Sequence[int]) -> list[Any]:
         [at - before for before, at in pairwise((0, *places))],
         image.data,
         len(image.high),
-        _squeezed(image.high, _LEVEL),
+        _squeezed(image.high, LEVEL),
     ]
 
 
@@ -197,16 +182,14 @@ def _between(whole: bytes, taken: Sequence[tuple[int, int]]) -> Iterator[bytes]:
 
 def _squeezed(data: bytes, level: int) -> bytes:
     """Return one zstd frame, or the octets themselves if the frame is not shorter."""
-    frame = _contexts.compressors[level].compress(data)
+    frame = squeeze.squeezed(data, level)
     return frame if len(frame) < len(data) else data
 
 
 def _unsqueezed(coded: bytes, length: int) -> bytes:
     if len(coded) == length:
         return coded
-    try:
-        if zstandard.get_frame_parameters(coded).content_size != length:
-            raise StoreDamaged("a frame of another size")
-        return _contexts.decompressor.decompress(coded)
-    except zstandard.ZstdError:
-        raise StoreDamaged("a unit does not decode") from None
+    data = squeeze.unsqueezed(coded, length)
+    if data is None or len(data) != length:
+        raise StoreDamaged("a unit does not decode")
+    return data

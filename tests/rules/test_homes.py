@@ -63,7 +63,7 @@ HOME: dict[str, set[str]] = {
     "uharfbuzz": {"node.wrap.text"},
     "uvicorn": {"node.serving", "node.mesh.peercert", "node.sandbox_pacs"},
     "zeroconf": {"node.mesh.discovery"},
-    "zstandard": {"node.store.codecs", "node.store.units"},
+    "zstandard": {"node.store.codecs", "node.store.squeeze"},
 }
 # Libraries that come with one that pyproject.toml names, as its public face.
 COMES_WITH = {
