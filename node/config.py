@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     reserve_gb: float = 1.0
     max_upload_gb: float = 32.0
     unlock: str = ""  # where the passphrase comes from at the start: keyring, systemd or file:PATH
+    device_uploads_gb: float = 64.0
+    uploads_gb: float = 256.0
     copies: int = 4
     second_look_hours: float = 24.0  # after a delivery; 0 for never
     uplink_kbit_s: float = Field(default=0.0, ge=0)  # to the PACS; 0 for as fast as it goes

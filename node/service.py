@@ -62,7 +62,7 @@ from node.mesh.joining import Inviter
 from node.mesh.news import News
 from node.mesh.peercert import protocol_class
 from node.mesh.refusals import Refusals
-from node.mesh.space import GB, Space
+from node.mesh.space import Space
 from node.parts import Node
 from node.salvage import adopt_strays
 from node.serving import Servers
@@ -113,12 +113,10 @@ class Service:
             keys=node.keystore.intake,
             clock=node.clock,
             keep=self._keep,
-            limits=Limits(
-                max_bytes=int(node.settings.max_upload_gb * GB),
-                reserve_bytes=int(node.settings.reserve_gb * GB),
-                free_bytes=node.blobs.free_bytes,
-            ),
+            limits=Limits.of(node.settings, node.blobs.free_bytes),
             known=lambda uid, images: self._history.had(uid, ((one.uid, one.sha256) for one in images)),
+            destinations=lambda: node.facts.ask(lambda ledger: ledger.destinations()),
+            label_of=MeshDevices(node.facts).label_of,
             wake=lambda: node.signals.tell("intake"),
             changed=lambda submission: node.signals.tell("submissions", submission),
         )

@@ -65,6 +65,15 @@ class MeshDevices:
             return None
         return DeviceRecord(device_id, json.loads(body.key), body.role, revoked=False)
 
+    def label_of(self, device_id: str) -> str:
+        """Return what people call a device; nothing if it has no name, as the command line's own."""
+        try:
+            device = bytes.fromhex(device_id)
+        except ValueError:
+            return ""
+        body = self._facts.ask(lambda ledger: ledger.devices().get(device))
+        return "" if body is None else body.label
+
     def enrol(self, label: str, key: Mapping[str, str], role: str) -> str:
         """Enrol a device for the whole mesh.
 

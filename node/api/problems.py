@@ -50,6 +50,7 @@ STATUS: dict[str, int] = {
     "no-receipt": 404,
     "method-not-allowed": 405,
     "confirmation-differs": 409,
+    "destination-unknown": 422,
     "document-study-unknown": 422,
     "patient-missing": 422,
     "patient-fixed": 422,
@@ -78,6 +79,8 @@ STATUS: dict[str, int] = {
     "checksum-mismatch": 460,
     "not-ready": 503,
     "node-not-running": 503,
+    "device-quota": 507,
+    "node-quota": 507,
     "disk-full": 507,
 }
 

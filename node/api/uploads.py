@@ -26,22 +26,26 @@ from starlette.requests import ClientDisconnect
 
 from node.api.auth import Caller
 from node.api.problems import problem_of
+from node.api.tusterms import (
+    BODY_TYPE,
+    CHECKSUMS,
+    EXTENSIONS,
+    IDLE_S,
+    METADATA_LIMIT,
+    OF_PATCH,
+    VERSION,
+    told_headers,
+    told_limits,
+)
 from node.errors import NodeError, Refused, WrongOffset
 from node.intake.submissions import Intake
 from node.intake.uploads import Part, Uploads
 from node.store.intake import Upload
 from sync.errors import SyncError
 
-VERSION = "1.0.0"
-EXTENSIONS = "creation,creation-with-upload,checksum,termination,expiration"
-CHECKSUMS = "sha256,sha1"
-BODY_TYPE = "application/offset+octet-stream"
-
 _PIECE_BYTES = 1 << 20
 _COMMIT_BYTES = 32 << 20  # a body without an end is made durable as it comes
 _PIECES_AHEAD = 2
-_IDLE_S = 120.0
-_METADATA_LIMIT = 8 << 10
 _STALE_S = 30.0
 
 
@@ -101,7 +105,7 @@ def router(intake: Intake, require: Require) -> APIRouter:
             },
         )
 
-    @routes.post("", status_code=201)
+    @routes.post("", status_code=201, openapi_extra=told_limits(uploads.limits))
     async def create(request: Request, caller: Caller = authorised) -> Response:
         """Make the upload of a submission, and take its first bytes if they come along.
 
@@ -137,7 +141,7 @@ def router(intake: Intake, require: Require) -> APIRouter:
             headers["Upload-Metadata"] = metadata.decode("latin-1")
         return Response(status_code=200, headers={**headers, **expires(upload)})
 
-    @routes.patch("/{upload_id}", status_code=204)
+    @routes.patch("/{upload_id}", status_code=204, openapi_extra=told_headers(*OF_PATCH))
     async def append(request: Request, upload_id: str, caller: Caller = authorised) -> Response:
         """Take bytes at the offset where the upload ends."""
         _check_version(request)
@@ -192,7 +196,7 @@ def _body_type(request: Request) -> str:
 
 def _submission_of(metadata: str) -> str:
     """Return the submission that the metadata name (tus: `key base64, key base64`)."""
-    if len(metadata) > _METADATA_LIMIT:
+    if len(metadata) > METADATA_LIMIT:
         raise Refused("header-wrong", "The header Upload-Metadata is too long.")
     for pair in metadata.split(","):
         key, _, value = pair.strip().partition(" ")
@@ -326,7 +330,7 @@ class _Body:
         """
         if self._stopped:
             raise _TakenOver
-        got = await asyncio.wait_for(self._pieces.get(), _IDLE_S)
+        got = await asyncio.wait_for(self._pieces.get(), IDLE_S)
         if got is None:
             if self._stopped:
                 raise _TakenOver

@@ -6,7 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from node.errors import Refused
-from node.intake.examination import Examination, Patient
+from node.intake.examination import Examination, Patient, who
 from node.store.intake import Problem
 
 
@@ -91,8 +91,11 @@ def check(confirmation: Confirmation) -> None:
         )
 
 
-def to_json(confirmation: Confirmation, device: str) -> bytes:
-    """Return a confirmation by a device as it is kept, to be sealed; the same one gives the same bytes."""
+def to_json(confirmation: Confirmation, device: str, at_ms: int = 0) -> bytes:
+    """Return a confirmation by a device as it is kept, to be sealed; the same one gives the same bytes.
+
+    Without `at_ms`, when it was given, those bytes tell one confirmation from another.
+    """
     unsaid = {
         one.name
         for one in fields(confirmation)
@@ -101,18 +104,28 @@ def to_json(confirmation: Confirmation, device: str) -> bytes:
         and getattr(confirmation, one.name) == one.default
     }
     said = {name: value for name, value in asdict(confirmation).items() if name not in unsaid}
-    return json.dumps({**said, "by": device}, sort_keys=True).encode()
+    moment = {"at": at_ms} if at_ms else {}
+    return json.dumps({**said, "by": device, **moment}, sort_keys=True).encode()
 
 
-def from_json(data: bytes) -> tuple[Confirmation, str]:
-    """Return the confirmation that `to_json` wrote, and the device."""
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A confirmation, by which device, and when (unix ms; 0 before this was noted)."""
+
+    confirmation: Confirmation
+    by: str
+    at_ms: int = 0
+
+
+def from_json(data: bytes) -> Given:
+    """Return what `to_json` wrote."""
     value: dict[str, Any] = json.loads(data)
-    by = str(value.pop("by"))
+    by, at_ms = str(value.pop("by")), int(value.pop("at", 0))
     value["studies"] = tuple(ConfirmedStudy(**study) for study in value["studies"])
     value["documents"] = tuple(ConfirmedDocument(**one) for one in value.get("documents", ()))
     if value.get("patient") is not None:
         value["patient"] = Patient(**value["patient"])
-    return Confirmation(**value), by
+    return Given(Confirmation(**value), by, at_ms)
 
 
 def hash_of(submission_id: str, body: bytes) -> bytes:
@@ -122,6 +135,23 @@ def hash_of(submission_id: str, body: bytes) -> bytes:
 
 def difference(examination: Examination, confirmation: Confirmation) -> Problem | None:
     """Say how what arrived differs from what was confirmed; None if it is the same."""
+    return _different(examination, confirmation) or _of_several(examination, confirmation)
+
+
+def _of_several(examination: Examination, confirmation: Confirmation) -> Problem | None:
+    """Stop an impression that would be written into the studies of several patients."""
+    confirmed = {study.study_uid for study in confirmation.studies}
+    patients = {who(study.patient) for study in examination.studies if study.study_uid in confirmed}
+    if len(patients) < 2 or not confirmation.impression.strip():
+        return None
+    return Problem(
+        "several-patients",
+        "The impression would be written into the studies of several patients. Nothing was sent; confirm "
+        "one patient's studies, and hand in the others by themselves.",
+    )
+
+
+def _different(examination: Examination, confirmation: Confirmation) -> Problem | None:
     arrived = {study.study_uid: study for study in examination.studies}
     missing_studies = missing = extra = other = 0
     for confirmed in confirmation.studies:

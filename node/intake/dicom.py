@@ -52,6 +52,10 @@ class Header:
     series_description: str = field(repr=False)
     body_part: str
     repaired: bool = False
+    study_time: str = field(default="", repr=False)
+    study_id: str = field(default="", repr=False)
+    accession: str = field(default="", repr=False)
+    referring: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

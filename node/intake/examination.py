@@ -42,6 +42,11 @@ class Patient:
     sex: str = field(repr=False)
 
 
+def who(patient: Patient) -> tuple[str, str, str]:
+    """Return what tells patients apart."""
+    return patient.id, " ".join(patient.name.upper().split()), patient.birth_date
+
+
 @dataclass(frozen=True, slots=True)
 class ExaminedSeries:
     """A series of a study."""
@@ -72,6 +77,10 @@ class ExaminedStudy:
     known: int = 0
     changed: int = 0
     repaired: bool = False
+    study_time: str = field(default="", repr=False)
+    study_id: str = field(default="", repr=False)
+    accession: str = field(default="", repr=False)
+    referring: str = field(default="", repr=False)
 
     @property
     def size(self) -> int:

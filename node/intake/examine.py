@@ -24,6 +24,7 @@ from node.intake.examination import (
     Patient,
     Place,
     digest_of,
+    who,
 )
 from node.intake.reasons import SKIPPED
 from node.intake.spool import SpoolReader
@@ -214,7 +215,7 @@ class _Findings:
             directory = Directory(len(self.listed), len(self.listed) - len(missing), names)
         return Examination(
             studies=studies,
-            patients=len({_who(header) for header in self.headers.values()}),
+            patients=len({who(_patient(header)) for header in self.headers.values()}),
             skipped=tuple(self.skipped),
             quarantined=tuple(self.quarantined),
             directory=directory,
@@ -262,7 +263,7 @@ def _study(headers: list[Header], instances: tuple[ExaminedInstance, ...], known
     return ExaminedStudy(
         study_uid=first.study_uid,
         digest=digest_of(instances),
-        patient=Patient(first.patient_name, first.patient_id, first.birth_date, first.sex),
+        patient=_patient(first),
         study_date=first.study_date,
         description=first.study_description,
         body_parts=tuple(sorted({header.body_part for header in headers if header.body_part})),
@@ -280,9 +281,12 @@ def _study(headers: list[Header], instances: tuple[ExaminedInstance, ...], known
         known=had.same,
         changed=had.other,
         repaired=any(header.repaired for header in headers),
+        study_time=first.study_time,
+        study_id=first.study_id,
+        accession=first.accession,
+        referring=first.referring,
     )
 
 
-def _who(header: Header) -> tuple[str, str, str]:
-    """Return what tells patients apart."""
-    return header.patient_id, " ".join(header.patient_name.upper().split()), header.birth_date
+def _patient(header: Header) -> Patient:
+    return Patient(header.patient_name, header.patient_id, header.birth_date, header.sex)

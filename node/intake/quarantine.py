@@ -246,7 +246,7 @@ class Quarantine:
         """Return what goes with the file: as the others of its submission were confirmed, by this person."""
         said = {"impression": "", "priority": "routine", "destination": None, "by": person}
         if submission.confirmation is not None:
-            confirmation, _ = confirmations.from_json(self._keys.open(submission.confirmation))
+            confirmation = confirmations.from_json(self._keys.open(submission.confirmation)).confirmation
             said |= {"priority": confirmation.priority, "destination": confirmation.destination}
         return said
 

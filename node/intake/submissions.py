@@ -13,22 +13,23 @@ what was confirmed by the digest of its instances.
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from node.clock import Clock
 from node.errors import Locked, NodeError, Refused, StoreDamaged, UploadDamaged
 from node.intake import confirmation as confirmations
 from node.intake.confirmation import Confirmation
 from node.intake.dicom import HeaderReader
-from node.intake.examination import Examination, ExaminedStudy, from_json, shown, to_json
+from node.intake.examination import Examination, from_json, shown, to_json
 from node.intake.examine import Known, examine, look_ahead, nothing_known
-from node.intake.keeping import incoming
+from node.intake.keeping import Keep, confirmed_of, parts_of
 from node.intake.reasons import REASONS
 from node.intake.uploads import IntakeKeys, Limits, Uploads, erased, file_name
+from node.intake.wrapping import Said, Wrapping, decoded
 from node.store.database import Database
 from node.store.intake import (
     IntakeStore,
@@ -39,7 +40,7 @@ from node.store.intake import (
     Upload,
     note_entry,
 )
-from node.store.vault import Incoming
+from node.wrap.press import CannotWrap, Press
 from sync.ids import short
 
 log = logging.getLogger(__name__)
@@ -47,30 +48,6 @@ log = logging.getLogger(__name__)
 State = SubmissionState
 
 _AHEAD_BYTES = 16 << 20  # of an upload that still comes, examined in one go
-
-
-class Keep(Protocol):
-    """Makes a queue entry of a confirmed study; the node's service provides it."""
-
-    def __call__(
-        self,
-        study: ExaminedStudy,
-        instances: Sequence[Incoming],
-        confirmed: dict[str, Any],
-        *,
-        submission: bytes,
-        on_commit: OnCommit,
-    ) -> bytes:
-        """Keep a study durably and announce it; return the entry's id.
-
-        Args:
-            study: what was examined.
-            instances: its instances, to be read once each.
-            confirmed: `impression`, `priority`, `destination`, and `by`, the device.
-            submission: the random id, 16 octets.
-            on_commit: to be called within the transaction that makes the entry. If it raises, nothing
-                may be committed.
-        """
 
 
 class Intake:
@@ -84,6 +61,8 @@ class Intake:
         keep: makes queue entries.
         limits: how much is taken.
         known: recognises instances that this node had before.
+        destinations: the names of the PACS that the mesh knows.
+        label_of: what people call a device.
         wake: called when there is something to examine or to keep.
         changed: called with the id of a submission that people should look at again.
     """
@@ -98,6 +77,8 @@ class Intake:
         keep: Keep,
         limits: Limits | None = None,
         known: Known = nothing_known,
+        destinations: Callable[[], Collection[str]] = frozenset,
+        label_of: Callable[[str], str] = lambda device: "",
         wake: Callable[[], None] = lambda: None,
         changed: Callable[[str], None] = lambda submission_id: None,
     ) -> None:
@@ -106,6 +87,8 @@ class Intake:
         self._clock = clock
         self._keep = keep
         self._known = known
+        self._destinations = destinations
+        self._label_of = label_of
         self._wake = wake
         self._changed = changed
         self._headers = HeaderReader()
@@ -180,7 +163,8 @@ class Intake:
 
         Raises:
             Refused: `submission-unknown`; what `node.intake.confirmation.check` says;
-                `confirmation-differs`, another one was given; `wrong-state`, there is nothing to confirm.
+                `confirmation-differs`, another one was given; `wrong-state`, there is nothing to confirm;
+                `destination-unknown`, it names a PACS, and this node has heard of others only.
         """
         confirmations.check(confirmation)
         with self._store.change() as change:
@@ -195,10 +179,14 @@ class Intake:
                 raise Refused("confirmation-differs", "This was confirmed before, in another way.")
             if submission.state is State.FAILED:
                 raise Refused("wrong-state", "There is nothing to confirm in this submission.")
+            known = self._destinations()  # a node that has not met the cloud yet knows none
+            if confirmation.destination is not None and known and confirmation.destination not in known:
+                raise Refused("destination-unknown", _NO_SUCH_PACS)
+            told = confirmations.to_json(confirmation, device, self._clock.now_ms())
             submission = replace(
                 submission,
                 state=State.CONFIRMED,
-                confirmation=self._keys.seal(body),
+                confirmation=self._keys.seal(told),
                 confirmation_hash=digest,
                 problem=None,
             )
@@ -308,6 +296,9 @@ class Intake:
                 except UploadDamaged:
                     self._give_up(submission.id)
                     return True
+                except CannotWrap as cannot:
+                    self._stop(submission.id, cannot.code)
+                    return True
                 except NodeError as error:  # it must not hold up those behind it
                     self._note_trouble(submission.id, error)
                     failed = failed or error
@@ -330,7 +321,8 @@ class Intake:
         try:
             name = file_name(self.uploads.metadata(upload))
             with self.uploads.reader(upload) as file:
-                return examine(file, name, self._headers, self._known, growing.known(upload.id))
+                found = examine(file, name, self._headers, self._known, growing.known(upload.id))
+                return decoded(found, file) if found.documents else found
         except StoreDamaged:
             return Examination(code="upload-damaged")
         finally:
@@ -342,10 +334,10 @@ class Intake:
             return submission
         try:
             examination = from_json(self._keys.open(submission.examination))
-            confirmation = confirmations.from_json(self._keys.open(submission.confirmation))[0]
+            given = confirmations.from_json(self._keys.open(submission.confirmation))
         except Locked:
             return submission
-        problem = confirmations.difference(examination, confirmation)
+        problem = confirmations.difference(examination, given.confirmation)
         return submission if problem is None else replace(submission, state=State.DIFFERS, problem=problem)
 
     def _kept(self, submission: Submission) -> bool:
@@ -361,23 +353,16 @@ class Intake:
         if upload is None or submission.examination is None or submission.confirmation is None:
             return False
         examination = from_json(self._keys.open(submission.examination))
-        confirmation, by = confirmations.from_json(self._keys.open(submission.confirmation))
-        studies = {study.study_uid: study for study in examination.studies}
+        given = confirmations.from_json(self._keys.open(submission.confirmation))
+        said = Said(given.confirmation.author or self._label_of(given.by), given.at_ms)
         done = dict(submission.entries)
-        with self.uploads.reader(upload) as file:
-            for place, confirmed in enumerate(confirmation.studies):
-                if place in done:
-                    continue
-                study = studies[confirmed.study_uid]
+        with self.uploads.reader(upload) as file, Press() as press:
+            wrapping = Wrapping(press, file, examination, given.confirmation, said)
+            for place, (study, instances) in parts_of(file, examination, given, wrapping, done).items():
                 done[place] = self._keep(
                     study,
-                    incoming(file, study.instances),
-                    {
-                        "impression": confirmation.impression,
-                        "priority": confirmation.priority,
-                        "destination": confirmation.destination,
-                        "by": by,
-                    },
+                    instances,
+                    confirmed_of(given, said),
                     submission=bytes.fromhex(submission.id),
                     on_commit=_noting(submission.id, place),
                 )
@@ -393,6 +378,15 @@ class Intake:
             if now is not None and now.state is State.CONFIRMED:
                 problem = Problem("upload-damaged", REASONS["upload-damaged"])
                 change.put_submission(replace(now, state=State.FAILED, problem=problem))
+        self._changed(submission_id)
+
+    def _stop(self, submission_id: str, code: str) -> None:
+        """Say that a confirmed document cannot be made into an instance: the person decides what to do."""
+        with self._store.change() as change:
+            now = change.submission(submission_id)
+            if now is not None and now.state is State.CONFIRMED:
+                problem = Problem(code, f"{REASONS[code]} Nothing was sent; confirm again without it.")
+                change.put_submission(replace(now, state=State.DIFFERS, problem=problem))
         self._changed(submission_id)
 
     def _note_trouble(self, submission_id: str, error: NodeError) -> None:
@@ -425,6 +419,9 @@ class Intake:
 
 
 _LOCKED = "The node is locked. The bytes are safe; they are looked at once someone unlocks the node."
+_NO_SUCH_PACS = (
+    "This node knows no PACS of that name. Nothing was sent; choose another one, or none for the usual one."
+)
 _NOT_YET = (
     "The studies could not be put on their way yet. The bytes are safe; the node tries again by itself."
 )

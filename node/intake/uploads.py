@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from node.clock import Clock
+from node.config import Settings
 from node.errors import DiskFull, Locked, Refused, UploadDamaged, WrongOffset
 from node.intake import spool
 from node.intake.ahead import Growing
@@ -29,6 +30,7 @@ from sync.ids import short
 
 log = logging.getLogger(__name__)
 
+GB = 1_000_000_000
 EXPIRE_MS = 30 * 24 * 3600 * 1000
 _OPEN_STATES = (SubmissionState.WAITING, SubmissionState.CONFIRMED)
 
@@ -49,11 +51,28 @@ class IntakeKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is taken. `free_bytes` asks the disk; `reserve_bytes` of it are never used for uploads."""
+    """How much is taken. `free_bytes` asks the disk; `reserve_bytes` of it are never used for uploads.
+
+    `device_bytes` may be under way at once of one device, `node_bytes` of all; what is kept, taken back or
+    expired counts no more.
+    """
 
     max_bytes: int = 64 << 30
+    device_bytes: int = 1 << 60
+    node_bytes: int = 1 << 60
     reserve_bytes: int = 2 << 30
     free_bytes: Callable[[], int] = field(default=lambda: 1 << 60)
+
+    @classmethod
+    def of(cls, settings: Settings, free_bytes: Callable[[], int]) -> "Limits":
+        """Return what the settings say."""
+        return cls(
+            max_bytes=int(settings.max_upload_gb * GB),
+            device_bytes=int(settings.device_uploads_gb * GB),
+            node_bytes=int(settings.uploads_gb * GB),
+            reserve_bytes=int(settings.reserve_gb * GB),
+            free_bytes=free_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +128,8 @@ class Uploads:
             metadata: the client's names for it; sealed before it is stored.
 
         Raises:
-            Refused: `submission-unknown`, `wrong-state`, `too-large`, or `upload-differs` if there is one
-                of another length.
+            Refused: `submission-unknown`, `wrong-state`, `too-large`, `device-quota`, `node-quota`, or
+                `upload-differs` if there is one of another length.
             DiskFull: it does not fit beside the reserve.
         """
         if length > self.limits.max_bytes:
@@ -129,6 +148,7 @@ class Uploads:
             if submission.state not in _OPEN_STATES:
                 raise Refused("wrong-state", "This submission takes no more bytes.")
             self._need(length)
+            self._within_quota(device, length)
             upload = Upload(
                 id=upload_id,
                 submission=submission_id,
@@ -269,6 +289,21 @@ class Uploads:
     def _need(self, octets: int) -> None:
         if self.limits.free_bytes() - octets < self.limits.reserve_bytes:
             raise DiskFull("The node's disk is full. Nothing was lost; it goes on when there is room.")
+
+    def _within_quota(self, device: str, length: int) -> None:
+        here = [upload for upload in self._store.uploads() if not upload.erased]
+        if sum(one.length for one in here if one.device == device) + length > self.limits.device_bytes:
+            raise Refused(
+                "device-quota",
+                "This device has more under way than the node takes from one. Nothing was lost; it goes on "
+                "when its other studies are confirmed and kept, or taken back.",
+            )
+        if sum(one.length for one in here) + length > self.limits.node_bytes:
+            raise Refused(
+                "node-quota",
+                "This node has as many uploads under way as it takes. Nothing was lost; it goes on when some "
+                "are kept.",
+            )
 
     def _commit(self, upload: Upload) -> None:
         """Note how far an upload is, durably."""

@@ -20,12 +20,13 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 import node
-from node.errors import WorkerFailed
+from node.errors import NodeError, WorkerFailed
 from node.wrap.order import Order
 
 TIMEOUT_S = 120.0
 _PIECE_BYTES = 1 << 20
 _HELD_BYTES = 8 << 20  # an instance up to this size is not made again
+_HELD_IN_ALL = 32 << 20
 _LINE_LIMIT = 1 << 16
 
 FileOf = Callable[[], Iterator[bytes]]
@@ -69,6 +70,7 @@ class Press:
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline: float | None = None
         self._stopped = threading.Event()
+        self._held = 0
 
     def __enter__(self) -> Self:
         return self
@@ -130,9 +132,11 @@ class Press:
     def _made(self, order: Order, file: FileOf, held_bytes: int) -> Iterator[Wrapped]:
         for number, (told, pieces) in enumerate(self._answer(order, file)):
             digest, held = hashlib.sha256(), list[bytes]()
+            hold = told["size"] <= held_bytes and self._held + told["size"] <= _HELD_IN_ALL
+            self._held += told["size"] if hold else 0
             for piece in pieces:
                 digest.update(piece)
-                if told["size"] <= held_bytes:
+                if hold:
                     held.append(piece)
             yield Wrapped(
                 uid=told["uid"],
@@ -157,7 +161,10 @@ class Press:
     def _answer(self, order: Order, file: FileOf) -> Iterator[tuple[dict[str, Any], Iterator[bytes]]]:
         """Yield each instance that an order makes; its octets must be read before the next."""
         source, sink = self._running()
-        feeder = threading.Thread(target=_feed, args=(sink, order, file), name="press-feed", daemon=True)
+        failed: list[NodeError] = []
+        feeder = threading.Thread(
+            target=self._feed, args=(sink, order, file, failed), name="press-feed", daemon=True
+        )
         feeder.start()
         finished = False
         try:
@@ -170,11 +177,27 @@ class Press:
                     return
                 yield told, self._octets(source, int(told["size"]))
         except (OSError, EOFError, ValueError):
+            if failed:
+                raise failed[0] from None
             raise CannotWrap("too-complex") from None
         finally:
             if not finished or feeder.is_alive():
                 self.close()  # it holds an answer that nobody reads, or waits for what does not come
             feeder.join()
+
+    def _feed(self, sink: BinaryIO, order: Order, file: FileOf, failed: list[NodeError]) -> None:
+        """Write an order and its file. If that cannot be read, the process is ended: it would wait."""
+        process = self._process
+        try:
+            with suppress(OSError, ValueError):
+                sink.write(order.to_json() + b"\n")
+                for piece in file():
+                    sink.write(piece)
+                sink.flush()
+        except NodeError as error:
+            failed.append(error)
+            if process is not None:
+                process.kill()
 
     def _line(self, source: BinaryIO) -> dict[str, Any]:
         self._deadline = time.monotonic() + self._timeout_s
@@ -230,12 +253,3 @@ class Press:
 
 def _held(pieces: list[bytes]) -> Callable[[], Iterator[bytes]]:
     return lambda: iter(pieces)
-
-
-def _feed(sink: BinaryIO, order: Order, file: FileOf) -> None:
-    """Write an order and its file; if the file ends early the process is left waiting, and is ended."""
-    with suppress(OSError, ValueError):
-        sink.write(order.to_json() + b"\n")
-        for piece in file():
-            sink.write(piece)
-        sink.flush()

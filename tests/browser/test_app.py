@@ -64,7 +64,9 @@ def test_a_study_goes_from_the_cd_to_the_hospital(clinic: Clinic, enrolled: Page
     expect(enrolled.get_by_text("Nothing of the patient is left on this device.")).to_be_visible()
     clinic.erase()
 
-    assert held == original
+    assert {uid: held[uid] for uid in original} == original
+    added = [pydicom.dcmread(_as_file(held[uid])) for uid in held.keys() - original.keys()]
+    assert added and {one.DocumentTitle for one in added} == {"Referring clinician's impression"}
     expect(enrolled.locator("li", has_text="Erased everywhere on the way")).to_contain_text("done")
     assert phone.problems == []
 

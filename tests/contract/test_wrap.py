@@ -14,6 +14,7 @@ from support.pictures import (
     CONTEXT,
     CORNERS,
     HEIGHT,
+    PDF,
     WIDTH,
     as_held,
     coded,
@@ -31,10 +32,6 @@ from node.wrap.order import Order, uid_of
 from node.wrap.press import CannotWrap, Press, Wrapped
 from node.wrap.text import lay_out, shown, width_of
 
-PDF = (
-    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj "
-)
-PDF += b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 300]>>endobj trailer<</Root 1 0 R>>\n%%EOF"
 PROFILE = profile()
 THUMBNAIL = bytes(range(0xC0, 0xCC))
 IMPRESSION = Order(

@@ -61,15 +61,17 @@ def test_a_study_goes_from_the_phone_to_the_queue(bench: Bench, phone: Phone) ->
     assert [s["instances"] for s in examined["examination"]["studies"]] == [2, 1]
     assert (confirmed["state"], woken) == ("confirmed", 2)
     assert (kept["state"], len(kept["entries"]), kept["examination"]) == ("kept", 2, None)
-    assert bench.keeper.kept == [
+    assert bench.keeper.came() == [
         {"2.25.1.1.1": made_slice(1, 1), "2.25.1.1.2": made_slice(1, 2)},
         {"2.25.2.1.1": made_slice(2, 1)},
     ]
     assert bench.keeper.confirmed[0] == {
-        "impression": "Fracture?",
+        "impression": "",
         "priority": "urgent",
         "destination": "City",
         "by": "phone",
+        "author": "the phone",
+        "at": bench.clock.now_ms(),
     }
     assert list(bench.spool.iterdir()) == []
 
@@ -107,7 +109,7 @@ def test_the_same_confirmation_again_changes_nothing_and_another_is_refused(
     """The answer may be lost on the way; but nobody may change what was confirmed."""
     submission = phone.hand_in(study_zip())
     bench.work()
-    body = statement(phone.look(submission))
+    body = statement(phone.look(submission), impression="Fracture?")
     first = phone.confirm(submission, body)
     again = phone.confirm(submission, body)
     other = phone.confirm(submission, body | {"impression": "something else"})

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from nacl import utils
-from support.archives import by_uid, read_back, real_cd, uids_of
+from support.archives import by_uid, of_one_patient, read_back, real_cd, uids_of
 from support.nodes import HandIn, LocalNode, RealNode
 from support.traces import found_in, markers
 
@@ -24,7 +24,7 @@ from sync.errors import CannotOpen
 from sync.genesis import Mode
 from sync.manifest import parse_manifest
 
-CD = real_cd()
+CD = of_one_patient(real_cd())  # whose impression it is
 IMPRESSION = "Suspected fracture of the left hip"
 MARKERS = markers(CD.values(), IMPRESSION)
 Three = tuple[RealNode, RealNode, RealNode]

@@ -11,6 +11,13 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 
+def of_one_patient(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the files of the patient who has the largest ones."""
+    whose = {name: str(pydicom.dcmread(BytesIO(data)).PatientID) for name, data in files.items()}
+    sizes = {who: sum(len(files[name]) for name in files if whose[name] == who) for who in whose.values()}
+    return {name: data for name, data in files.items() if whose[name] == max(sizes, key=sizes.__getitem__)}
+
+
 def real_cd() -> dict[str, bytes]:
     """Return the images of the real CDs that pydicom brings along, by file name."""
     folder = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"

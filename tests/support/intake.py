@@ -54,8 +54,13 @@ class FakeKeeper:
         self._database = database
         self.kept: list[dict[str, bytes]] = []
         self.confirmed: list[dict[str, Any]] = []
+        self.made: set[str] = set()
         self.fail_at: int | None = None
         self.calls = 0
+
+    def came(self) -> list[dict[str, bytes]]:
+        """Return what was kept of each study without what was made of the confirmation."""
+        return [{uid: data for uid, data in one.items() if uid not in self.made} for one in self.kept]
 
     def __call__(
         self,
@@ -67,6 +72,8 @@ class FakeKeeper:
         on_commit: OnCommit,
     ) -> bytes:
         self.calls += 1
+        came = {instance.uid for instance in study.instances}
+        self.made |= {instance.uid for instance in instances} - came
         read = {instance.uid: b"".join(instance.open()) for instance in instances}
         for instance in instances:
             assert hashlib.sha256(read[instance.uid]).digest() == instance.sha256
@@ -100,6 +107,8 @@ class Bench:
             clock=self.clock,
             keep=self.keeper,
             limits=Limits(**{"reserve_bytes": 0, **limits}),
+            destinations=lambda: {"City"},
+            label_of=lambda device: f"the {device}",
             wake=self._wake,
         )
         self.intake._headers = HEADERS
@@ -210,4 +219,4 @@ def statement(view: dict[str, Any], **more: Any) -> dict[str, Any]:
         {name: study[name] for name in ("study_uid", "digest", "instances")}
         for study in view["examination"]["studies"]
     ]
-    return {"studies": studies, "impression": "Fracture?", "priority": "urgent", **more}
+    return {"studies": studies, "impression": "", "priority": "urgent", **more}

@@ -1,5 +1,6 @@
 """Pictures for tests: one motif that shows which way is up and which colour is which, coded in many ways."""
 
+import hashlib
 import io
 from typing import Any
 
@@ -11,6 +12,10 @@ WIDTH, HEIGHT = 240, 160
 # The motif's corners, clockwise from top left.
 CORNERS = ((220, 30, 30), (30, 200, 40), (40, 60, 220), (230, 220, 60))
 CANARY = "CANARYCAM"
+PDF = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj "
+)
+PDF += b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 300]>>endobj trailer<</Root 1 0 R>>\n%%EOF"
 
 CONTEXT = StudyContext(
     study_uid="2.25.77",
@@ -80,8 +85,6 @@ def profile() -> bytes:
 
 def ordered(data: bytes, kind: str = "photo", **more: Any) -> Order:
     """Return the order to wrap a file."""
-    import hashlib
-
     what = "pdf" if kind == "pdf" else "picture"
     return Order(
         **{
