@@ -83,7 +83,7 @@ def tell(view: EntryView, members: Mapping[NodeId, MemberInfo], erasure: Erasure
         Step(
             "erased",
             done=view.tombstone is not None and erasure.complete,
-            detail=f"{len(erasure.done)} of {len(erasure.done) + len(erasure.missing)}",
+            detail=f"{erasure.n} of {erasure.of}",
         ),
     ]
     return Story(
@@ -101,9 +101,12 @@ def tell(view: EntryView, members: Mapping[NodeId, MemberInfo], erasure: Erasure
         evidence=_evidence(ending),
         trouble=_trouble(view),
         erased={
-            "n": len(erasure.done),
-            "of": len(erasure.done) + len(erasure.missing),
-            "missing": labels(erasure.missing),
+            "n": erasure.n,
+            "of": erasure.of,
+            "missing": [
+                *labels(erasure.missing),
+                *(f"stick {name}" for name in sorted(erasure.sticks_missing)),
+            ],
         },
     )
 

@@ -2,6 +2,7 @@
 
     CLINICMESH/README.TXT             what this is, for whoever finds it
     CLINICMESH/<mesh>/STICK.CBR       the stick's id and name
+    CLINICMESH/<mesh>/TURN.CBR        how often a node had it
     CLINICMESH/<mesh>/FACTS/<hash>.CBR   signed facts, at most 1 MiB each
     CLINICMESH/<mesh>/BLOBS/<ab>/<hash>  sealed blobs
     CLINICMESH/<mesh>/READY/<entry>   commit markers: written last, taken away first
@@ -14,8 +15,9 @@ as no copy. Ciphertext only: a lost stick is a matter of inventory.
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from node.errors import DiskFull, Refused, StoreDamaged
 from node.keys import random_octets
@@ -24,6 +26,8 @@ from node.mesh.wire import FACTS_BATCH_BYTES
 from node.parts import Node
 from node.store import files
 from sync import cbor
+from sync.bodies import StickSeen
+from sync.erasure import MAX_STILL, Tombstones, sticks_of
 from sync.errors import BadBlob, BadCbor, BadManifest
 from sync.facts import FactClass
 from sync.ids import BlobId, EntryId, short
@@ -81,11 +85,30 @@ class Stick:
 
     def name(self) -> str:
         """Return the stick's name, empty if it has none yet."""
-        try:
-            said = cbor.decode(_read(self.root / "STICK.CBR", _MOST_OF_A_NAME))
-            return str(said["name"])
-        except (OSError, BadCbor, KeyError, TypeError):
-            return ""
+        name = _read_map(self.root / "STICK.CBR").get("name")
+        return name if isinstance(name, str) else ""
+
+    def identity(self) -> tuple[bytes, str]:
+        """Return the stick's id and its name.
+
+        Raises:
+            Refused: it has none (`no-such-stick`).
+        """
+        said = _read_map(self.root / "STICK.CBR")
+        if not isinstance(said.get("id"), bytes) or not isinstance(said.get("name"), str):
+            raise Refused("no-such-stick", "There is nothing of this mesh in that folder.")
+        return said["id"], said["name"]
+
+    def take_turn(self, known: int) -> int:
+        """Count that a node has it, durably, from what is known of it on; return the count."""
+        counted = _read_map(self.root / "TURN.CBR").get("turn", 0)
+        turn = max(counted if isinstance(counted, int) else 0, known) + 1
+        files.write_durably(self.root / "TURN.CBR", cbor.encode({"v": 1, "turn": turn}))
+        return turn
+
+    def blobs(self) -> Iterator[Path]:
+        """Yield the files of all blobs."""
+        yield from (path for path in (self.root / "BLOBS").glob("*/*") if len(path.name) == 64)
 
     def make(self, name: str) -> str:
         """Make the folders, name the stick if it has no name, and return its name."""
@@ -178,26 +201,29 @@ def export_to(
     aboard_facts = set(stick.facts())
     taken = _take_facts(node, aboard_facts)
     removed = _remove_ended(node, stick)
+    due = _due(node)
+    _note_aboard(node, stick, {*stick.ready(), *due})  # from now on any of them may be aboard
+    _clear_strays(node, stick, due)
     mine = node.facts.ask(
         lambda ledger: [fact.raw for kind in FactClass for fact in ledger.facts(kind).values()]
     )
     fresh = [raw for raw in mine if raw not in aboard_facts]
     stick.write_facts(fresh)
-    due = _due(node)
-    aboard = left_out = 0
+    aboard, left_out = 0, set[EntryId]()
     for done, entry in enumerate(due):
         progress(done, len(due))
         try:
             _write_entry(node, stick, entry)
             aboard += 1
         except DiskFull:
-            left_out += 1
+            left_out.add(entry)
         except StoreDamaged:
             node.holdings.verify(entry)  # takes custody back; the blobs come again from others
-            left_out += 1
+            left_out.add(entry)
     progress(len(due), len(due))
+    _note_aboard(node, stick, {*stick.ready(), *left_out})
     log.info("stick written entries=%d total=%d", aboard, len(due))
-    return Exported(label, len(due), aboard, left_out, len(fresh), taken, removed)
+    return Exported(label, len(due), aboard, len(left_out), len(fresh), taken, removed)
 
 
 def import_from(
@@ -226,8 +252,73 @@ def import_from(
         damaged += bad
         entries += bad == 0 and node.holdings.check_complete(entry)
     progress(len(ready), len(ready))
+    try:
+        _remove_ended(node, stick)
+        _note_aboard(node, stick, set(stick.ready()))
+    except (OSError, DiskFull, StoreDamaged, Refused):
+        log.info("the stick cannot be written; what is aboard stays as it was")
     log.info("stick read entries=%d total=%d", entries, len(ready))
     return Imported(label, facts, entries, known, refused, damaged)
+
+
+def forget(node: Node, name: str) -> str:
+    """Give a stick up for lost: it is not waited for any more. Returns its name.
+
+    Raises:
+        Refused: no stick, or several, are called so (`stick-unknown`, `stick-ambiguous`).
+    """
+    known = [one for one in node.facts.ask(sticks_of).values() if not one.gone]
+    wanted = name.strip().lower()
+    found = [one for one in known if one.name.lower() == wanted]
+    found = found or [one for one in known if len(wanted) >= 4 and one.stick.hex().startswith(wanted)]
+    if len(found) != 1:
+        listed = ", ".join(f"{one.name} ({one.stick.hex()[:8]})" for one in found or known) or "none"
+        code = "stick-ambiguous" if found else "stick-unknown"
+        raise Refused(code, f"Name one stick by its name or the first digits of its id: {listed}.")
+    node.facts.issue(replace(found[0], turn=found[0].turn + 1, gone=True))
+    return found[0].name
+
+
+def _note_aboard(node: Node, stick: Stick, aboard: set[EntryId]) -> None:
+    """Tell the mesh what is aboard a stick, as far as this node knows."""
+    number, name = stick.identity()
+    known = node.facts.ask(sticks_of).get(number)
+    turn = stick.take_turn(0 if known is None else known.turn)
+    listed = sorted(aboard)
+    node.facts.issue(
+        StickSeen(
+            stick=number,
+            name=name,
+            turn=turn,
+            aboard=tuple(listed[:MAX_STILL]),
+            unlisted=max(len(listed) - MAX_STILL, 0),
+            covers=node.facts.ask(Tombstones.of_ledger).covered(),
+        )
+    )
+
+
+def _clear_strays(node: Node, stick: Stick, due: list[EntryId]) -> None:
+    """Remove blobs that belong to nothing: of a study that ended when only a part of it had been written."""
+    listed = {blob for entry in due for blob, _ in node.queue.blobs(entry)}
+    for entry in stick.ready():
+        try:
+            data = _read(stick.path_of(BlobId(entry)), MAX_MANIFEST_BYTES)
+            listed |= {BlobId(entry), *(blob for blob, _ in parse_manifest(data).blobs)}
+        except (OSError, BadManifest):
+            return  # what cannot be read may list any of them
+    names = {blob.hex().upper() for blob in listed}
+    for path in stick.blobs():
+        if path.name not in names:
+            files.remove(path)
+
+
+def _read_map(path: Path) -> dict[str, Any]:
+    """Return the map that a file of the stick holds, an empty one if it is not there or damaged."""
+    try:
+        said = cbor.decode(_read(path, _MOST_OF_A_NAME))
+    except (OSError, BadCbor):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _take_facts(node: Node, raws: set[bytes]) -> int:

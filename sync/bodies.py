@@ -4,7 +4,7 @@ Every kind is a dataclass whose fields are the payload's keys. A field's check s
 name in `CHECKS`; what does not pass is refused with `BadFact`, so the rest of the code trusts types.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,7 @@ from sync.forms import (
     WORD,
     anything,
     certificate,
+    covers,
     decision,
     each,
     flag,
@@ -300,7 +301,7 @@ class Recall(Body):
 
 @dataclass(frozen=True, slots=True)
 class Report(Body):
-    """How a node is: free octets, tombstones covered, entries still present, version, plans."""
+    """How a node is: free octets, version, plans. `tombstones` and `still`: see `Remains`, which counts."""
 
     KIND = "report"
     LIVE = True
@@ -318,6 +319,55 @@ class Report(Body):
     still: tuple[bytes, ...]
     version: str
     plans: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remains(Body):
+    """Which ended entries are still here, and which tombstones that takes into account (`sync.erasure`).
+
+    `still` is sorted; `unlisted` are as many more, and lie behind the last of it.
+    """
+
+    KIND = "remains"
+    LIVE = True
+    SLOT = b""
+    CHECKS = {"covers": covers, "still": each(ID, 500), "unlisted": uint}
+
+    covers: Mapping[bytes, Sequence[int | bytes]]
+    still: tuple[bytes, ...]
+    unlisted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StickSeen(Body):
+    """What is aboard a stick after this node had it; `turn` is the stick's own count of such visits.
+
+    `aboard` is sorted; `unlisted` are as many more, and lie behind the last of it. `gone`: given up for lost.
+    """
+
+    KIND = "stick"
+    LIVE = True
+    CHECKS = {
+        "stick": octets(16),
+        "name": WORD,
+        "turn": uint,
+        "aboard": each(ID, 500),
+        "unlisted": uint,
+        "covers": covers,
+        "gone": flag,
+    }
+
+    stick: bytes
+    name: str
+    turn: int
+    aboard: tuple[bytes, ...]
+    unlisted: int
+    covers: Mapping[bytes, Sequence[int | bytes]]
+    gone: bool = False
+
+    def slot(self, entry: EntryId | None) -> bytes | None:
+        """Return a slot for each stick."""
+        return self.stick
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +417,7 @@ BODIES: dict[str, type[Body]] = {
     kind.KIND: kind
     for kind in (
         Member, Revoked, Vouched, Device, DestinationBody, Study, Custody, Claim, Trouble, Decision,
-        Grant, Tombstone, Recall, Report, Audit,
+        Grant, Tombstone, Recall, Report, Audit, Remains, StickSeen,
         WebRequest, WebLeaf,
     )
 }  # fmt: skip

@@ -69,6 +69,15 @@ def certificate(v: Any) -> bool:
     return type(v) is bytes and 0 < len(v) <= 8192
 
 
+def covers(v: Any) -> bool:
+    """Accept a map of authors to a point in their time and the digest of their tombstones up to it."""
+    return map_of(octets(32), _point, 64)(v)
+
+
+def _point(v: Any) -> bool:
+    return type(v) is list and len(v) == 2 and uint(v[0]) and octets(16)(v[1])
+
+
 ID = octets(32)
 WORD = text(64)
 SEALED = map_of(octets(8), lambda v: type(v) is bytes and len(v) <= 8192, 32)

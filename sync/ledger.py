@@ -11,7 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sync.bodies import Audit, Body, DestinationBody, Device, Report, Role, WebLeaf, WebRequest
+from sync.bodies import (
+    Audit,
+    Body,
+    DestinationBody,
+    Device,
+    Remains,
+    Report,
+    Role,
+    StickSeen,
+    WebLeaf,
+    WebRequest,
+)
 from sync.destinations import Standing, standing
 from sync.entries import EntryView, is_void, tombstone_counts, view_of
 from sync.errors import BadFact
@@ -291,6 +302,16 @@ class Ledger:
     def reports(self) -> dict[NodeId, Fact]:
         """Return each node's standing report."""
         return self._standing(Report)
+
+    def remains(self) -> dict[NodeId, Fact]:
+        """Return what each node says of the ended entries that are still there."""
+        return self._standing(Remains)
+
+    def sticks(self) -> list[Fact]:
+        """Return what each node says of each stick that it had."""
+        live = self._facts[FactClass.LIVE]
+        slots = self._slots.items()
+        return [live[fact_id] for (_, kind, _, _), fact_id in slots if kind == StickSeen.KIND]
 
     def audit_heads(self) -> dict[NodeId, Fact]:
         """Return the newest head of each node's audit trail."""

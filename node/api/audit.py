@@ -59,6 +59,7 @@ ACTS: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/admin/salvage"): "imported",
     ("POST", "/api/v1/admin/stick/export"): "exported",
     ("POST", "/api/v1/admin/stick/import"): "imported",
+    ("POST", "/api/v1/admin/stick/forget"): "decided",
     ("GET", "/api/v1/admin/audit"): "audit-read",
     ("GET", "/api/v1/admin/audit/verify"): "",  # reads no line to anybody
 }

@@ -13,7 +13,7 @@ from node.estimates import deliveries, uplink
 from node.journey import Story
 from node.parts import Node
 from sync.entries import EntryView
-from sync.erasure import erasure_of
+from sync.erasure import Whereabouts
 from sync.facts import FactClass
 from sync.ids import EntryId, short
 from sync.ledger import Ledger
@@ -33,7 +33,10 @@ def router(node: Node, require: Require) -> APIRouter:
 
         def tell_all(ledger: Ledger) -> list[Story]:
             shown = (view for view in ledger.entries() if view.state is not EntryState.UNKNOWN)
-            return [_tell(ledger, view) for view in shown if newest_of(view.entry, ledger.entry) is view]
+            where = Whereabouts(ledger)
+            return [
+                _tell(ledger, view, where) for view in shown if newest_of(view.entry, ledger.entry) is view
+            ]
 
         waiting = {entry.hex(): one for entry, one in deliveries(node).items()}
         told = [replace(story, delivery=waiting.get(story.entry_id)) for story in node.facts.ask(tell_all)]
@@ -46,7 +49,7 @@ def router(node: Node, require: Require) -> APIRouter:
         view = node.facts.ask(lambda ledger: newest_of(entry, ledger.entry))
         if view.state is EntryState.UNKNOWN:
             raise Refused("study-unknown", "This node knows no such study.")
-        story = node.facts.ask(lambda ledger: _tell(ledger, view))
+        story = node.facts.ask(lambda ledger: _tell(ledger, view, Whereabouts(ledger)))
         story = replace(story, delivery=deliveries(node).get(view.entry))
         if view.entry == entry:
             return story
@@ -107,9 +110,9 @@ def status_of(node: Node) -> dict[str, Any]:
     }
 
 
-def _tell(ledger: Ledger, view: EntryView) -> Story:
+def _tell(ledger: Ledger, view: EntryView, where: Whereabouts) -> Story:
     membership = ledger.membership
-    return journey.tell(view, membership.members(), erasure_of(view, ledger.reports(), membership))
+    return journey.tell(view, membership.members(), where.erasure_of(view))
 
 
 def _entry_of(text: str) -> EntryId:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -102,3 +103,8 @@ def size(octets: float) -> str:
             return f"{octets:.0f} {unit}" if unit == "B" or octets >= 100 else f"{octets:.1f} {unit}"
         octets /= 1000
     return ""
+
+
+def when(unix_ms: int) -> str:
+    """Return a moment for people, by this machine's clock and zone: 2026-03-01 14:05."""
+    return datetime.fromtimestamp(unix_ms / 1000).strftime("%Y-%m-%d %H:%M")

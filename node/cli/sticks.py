@@ -1,4 +1,4 @@
-"""Commands about USB sticks: stick export, stick import."""
+"""Commands about USB sticks: stick export, import, list, forget."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from node.cli.options import Data, Json
-from node.cli.output import Output, told_plainly
+from node.cli.output import Output, told_plainly, when
 from node.cli.remote import running
 
 stick = typer.Typer(help="USB sticks as couriers.", no_args_is_help=True)
@@ -50,3 +50,42 @@ def import_stick(folder: Folder, data: Data, as_json: Json = False) -> None:
         if said["damaged"]:
             out.say(f"{said['damaged']} files are damaged; where they come from still has them.")
         out.say("You may pull the stick out now.")
+
+
+@stick.command("list")
+def list_sticks(data: Data, as_json: Json = False) -> None:
+    """List the sticks that are under way: who had each last, and what is aboard."""
+    out = Output(as_json=as_json)
+    with told_plainly(as_json=as_json), running(data) as remote:
+        said = remote.get("/api/v1/admin/stick/list")
+        out.value(said)
+        rows = [
+            [
+                one["name"],
+                "given up" if one["given_up"] else when(one["seen_at"]),
+                one["seen_by"],
+                one["on_their_way"],
+                one["to_erase"] or "",
+            ]
+            for one in said["sticks"]
+        ]
+        out.table(["stick", "last plugged in", "at", "studies aboard", "to be erased"], rows)
+        if not rows:
+            out.say("No stick is under way.")
+
+
+@stick.command("forget")
+def forget_stick(
+    name: Annotated[str, typer.Argument(help="Its name, or the first digits of its id.")],
+    data: Data,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Give a stick up for lost. What is on it is encrypted; nobody waits for it to be erased any more."""
+    out = Output(as_json=as_json)
+    with told_plainly(as_json=as_json), running(data) as remote:
+        if not yes:
+            typer.confirm(f"Is the stick {name} lost for good?", abort=True, err=True)
+        said = remote.post("/api/v1/admin/stick/forget", {"name": name})
+        out.value(said)
+        out.say(f"[bold]{said['name']}[/] is given up. If it turns up, plug it in: it counts again.")

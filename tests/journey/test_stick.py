@@ -118,3 +118,70 @@ def test_a_folder_that_is_no_stick_of_this_mesh_is_refused(
         take_in(clinic, tmp_path)
     with pytest.raises(Refusal, match="no-such-folder"):
         export(clinic, tmp_path / "nowhere")
+
+
+def missing(node: LocalNode, entries: list[str]) -> set[str]:
+    """Return who is not known to have erased some of these studies."""
+    return {who for entry in entries for who in node.story(entry)["erased"]["missing"]}
+
+
+def test_sticks_under_way_are_known_by_name_and_count_until_they_are_empty(
+    two: tuple[LocalNode, LocalNode], tmp_path: Path, sandbox: str
+) -> None:
+    """Somebody has a stick in a drawer. Everybody can see what is on it, and that it is not erased yet."""
+    clinic, cloud = two
+    cloud.add_pacs(sandbox)
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    entries = clinic.submit(CD)
+    export(clinic, stick)
+    (one,) = clinic.get("/api/v1/admin/stick/list")["sticks"]
+    assert (one["name"], one["seen_by"], one["on_their_way"], one["to_erase"]) == (
+        "blue",
+        "clinic",
+        len(entries),
+        0,
+    )
+
+    cloud.ask("POST", "/api/v1/admin/peers", {"address": clinic.mesh_address})
+    cloud.wait(lambda: all(cloud.state(entry) == "delivered" for entry in entries), "the PACS's proof", 60)
+    clinic.wait(
+        lambda: all(clinic.story(e)["erased"]["missing"] == ["stick blue"] for e in entries), "the rest", 60
+    )
+    (one,) = clinic.get("/api/v1/admin/stick/list")["sticks"]
+    assert (one["on_their_way"], one["to_erase"]) == (0, len(entries))
+
+    take_in(cloud, stick)
+
+    assert list(stick.rglob("READY/*")) == list(stick.rglob("BLOBS/*/*")) == []
+    clinic.wait(
+        lambda: all(clinic.story(e)["erased"]["missing"] == [] for e in entries),
+        "to hear that it is empty",
+        60,
+    )
+    assert clinic.story(entries[0])["erased"] == {"n": 3, "of": 3, "missing": []}
+
+
+def test_a_stick_that_is_lost_is_given_up_and_one_that_is_half_written_leaves_no_stray(
+    two: tuple[LocalNode, LocalNode], tmp_path: Path
+) -> None:
+    """What was written of a study whose marker never came goes with the next export."""
+    clinic, _ = two
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    export(clinic, stick)
+    stray = next(stick.rglob("BLOBS")) / "AB" / ("AB" * 32)
+    stray.parent.mkdir()
+    stray.write_bytes(b"half of something")
+    export(clinic, stick)
+    assert not stray.exists()
+
+    with pytest.raises(Refusal, match="stick-unknown"):
+        clinic.ask("POST", "/api/v1/admin/stick/forget", {"name": "red"})
+    clinic.ask("POST", "/api/v1/admin/stick/forget", {"name": "blue"})
+
+    (one,) = clinic.get("/api/v1/admin/stick/list")["sticks"]
+    assert one["given_up"]
+    export(clinic, stick)
+    (one,) = clinic.get("/api/v1/admin/stick/list")["sticks"]
+    assert not one["given_up"], "it turned up"

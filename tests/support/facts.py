@@ -19,9 +19,11 @@ from sync.bodies import (
     Grant,
     Member,
     Recall,
+    Remains,
     Report,
     Revoked,
     Role,
+    StickSeen,
     Study,
     Tombstone,
     Trouble,
@@ -242,6 +244,8 @@ def bodies(mesh: MeshMaker) -> Iterator[tuple[Body, EntryId | None]]:
     yield Audit(7, NO_ID), None
     yield WebRequest(b"key", ("192.168.1.2",)), None
     yield WebLeaf(node, b"leaf", b"issuer"), None
+    yield Remains({NO_ID: [5, NO_ID[:16]]}, (entry,), 0), None
+    yield StickSeen(NO_ID[:16], "blue", 3, (entry,), 0, {NO_ID: [5, NO_ID[:16]]}), None
 
 
 def golden() -> list[dict[str, Any]]:
@@ -255,7 +259,7 @@ def golden() -> list[dict[str, Any]]:
 
     later = []  # kinds that came after the vectors: those before stay as they are
     for body, entry in bodies(mesh):
-        if isinstance(body, Audit | WebRequest | WebLeaf):
+        if isinstance(body, Audit | Remains | StickSeen | WebRequest | WebLeaf):
             later.append((body, entry))
         else:
             say(body, entry)
