@@ -9,7 +9,6 @@ proven like any other. Called by `node.jobs.forcing`.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from io import BytesIO
 
 import pydicom
@@ -79,16 +78,13 @@ def _explicit(one: Outgoing) -> tuple[Outgoing, ...]:
 
 
 def _pages(one: Outgoing) -> tuple[Outgoing, ...]:
-    """Return the pages of a PDF instance as pictures; drawn again whenever their bytes are wanted."""
-
-    def opened(number: int) -> Iterator[bytes]:
-        with Press() as press:
-            yield from press.captures(b"".join(one.open()))[number].pieces()
-
+    """Return the pages of a PDF instance as pictures; held in memory, so that no request waits for them."""
     try:
         with Press() as press:
             made = press.captures(b"".join(one.open()))
     except (CannotWrap, WorkerFailed):
+        return ()
+    if sum(page.size for page in made) > _LARGEST:
         return ()
     return tuple(
         replace(
@@ -98,9 +94,9 @@ def _pages(one: Outgoing) -> tuple[Outgoing, ...]:
             syntax=page.syntax,
             size=page.size,
             sha256=page.sha256,
-            open=partial(opened, number),
+            open=page.pieces,
         )
-        for number, page in enumerate(made)
+        for page in made
     )
 
 

@@ -18,7 +18,7 @@ from sync.forwarding import Setback
 from sync.ids import short
 
 log = logging.getLogger(__name__)
-_TROUBLE_RETRY_MS = 60 * 60_000
+_TROUBLE_RETRY_MS, _TROUBLE_LONGEST_MS = 60 * 60_000, 24 * 60 * 60_000  # a PACS may be mended unannounced
 
 
 class Ends:
@@ -83,14 +83,15 @@ class Ends:
         log.warning("withdrawn, every image was left out entry=%s", short(study.held.entry))
 
     def trouble(self, held: QueueEntry, code: str, instances: int) -> None:
-        """Say, once, that a person must look; the entry is tried again every hour all the same."""
+        """Say, once, that a person must look; the entry is tried again all the same, ever more seldom."""
         view = self._holdings.view(held.entry)
         mine = [f.body for f in view.troubles if f.header.author == self._holdings.facts.node_id]
         same = any(isinstance(b, Trouble) and (b.code, b.instances) == (code, instances) for b in mine)
         if not same or answered(view):
             now = self._clock.now_ms()
             self._holdings.facts.issue(Trouble(code=code, instances=instances, since=now), held.entry)
-        try_at = self._clock.carried_ms() + _TROUBLE_RETRY_MS
+        rest_ms = min(_TROUBLE_RETRY_MS * 2 ** min(held.failures, 10), _TROUBLE_LONGEST_MS)
+        try_at = self._clock.carried_ms() + rest_ms
         self._queue.set_setback(
             held.entry, failures=held.failures + 1, setback=Setback.STUDY.value, try_at_ms=try_at
         )

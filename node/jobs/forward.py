@@ -22,6 +22,7 @@ from node.jobs.forcing import Forcing
 from node.jobs.lines import TROUBLES, Lines
 from node.jobs.pieces import Study, excused, in_chunks, noted, outgoing_of, proof_of
 from node.jobs.uplink import Uplink
+from node.jobs.withdrawn import Withdrawn
 from node.keys import Keystore
 from node.opening import open_study
 from node.store.holdings import Holdings
@@ -33,7 +34,6 @@ from sync.errors import BadManifest, CannotOpen
 from sync.evidence import Evidence, InstanceProof, Outcome, Verdict, judge
 from sync.forwarding import Deliverable, Setback, choose, delay_after, stands_back
 from sync.ids import BlobId, EntryId, short
-from sync.lifecycle import EntryState
 from sync.manifest import key_id, parse_manifest
 from sync.plan import is_on_its_way
 
@@ -97,12 +97,14 @@ class Forwarder:
         self._timed = timed
         self._forcing = Forcing(lines)
         self._ends = Ends(holdings, keystore, clock, look_after_ms)
+        self._withdrawn = Withdrawn(holdings, clock, self._ends, self._open)
         self._turns: dict[EntryId, int] = {}
         self._acted_on: set[bytes] = set()  # decisions
 
     def forward_all(self) -> int:
         """Deliver until nothing is ready; return how many entries ended."""
-        self._tell_of_withdrawn()
+        if self._may_forward():
+            self._withdrawn.tell()
         ended = 0
         while (entry := self._next()) is not None:
             ended += self._deliver(entry)
@@ -173,6 +175,7 @@ class Forwarder:
         except TROUBLES as error:
             # Which destination it is may have been found out only by opening the study.
             setback = self._lines.rest(self._choices.of(view), error)
+            self._claims.end(held.entry)  # another forwarder may reach it
             self._queue.set_setback(
                 held.entry, failures=held.failures, setback=setback.value, try_at_ms=held.try_at_ms
             )
@@ -372,51 +375,6 @@ class Forwarder:
         return bool({key_id(seal) for seal in seals if seal != mine} & sealed) and (
             mine is None or key_id(mine) not in sealed
         )
-
-    # -- withdrawn meanwhile --------------------------------------------------------------------
-
-    def _tell_of_withdrawn(self) -> None:
-        """Say of each entry that was withdrawn, and of which this node sent a part, how much had arrived."""
-        if not self._may_forward():
-            return
-        for held in self._queue.all():
-            view = self._holdings.view(held.entry)
-            if (
-                held.ended_ms is None
-                or held.erasing
-                or view.state is not EntryState.WITHDRAWN
-                or view.successor is not None
-            ):
-                continue
-            proofs = self._queue.proofs(held.entry)
-            if proofs and held.try_at_ms <= self._clock.carried_ms():
-                self._tell_how_much(held, view, proofs)
-
-    def _tell_how_much(self, held: QueueEntry, view: EntryView, proofs: Mapping[int, Proof]) -> None:
-        """Ask the PACS what it has of a withdrawn entry; what cannot be asked now is asked again later."""
-        place = next(iter(proofs.values())).place
-        try:
-            study = self._open(held, view, place.partition(" ")[0])
-            if study is None:
-                return
-            sent = [study.outgoing[n] for n, proof in proofs.items() if proof.place == study.place]
-            shown = study.destination.prove(study.opened.index.study_uid, sent, Evidence.LISTED)
-        except (*TROUBLES, Locked, StoreDamaged, CannotOpen, BadManifest) as error:
-            log.info("cannot tell how much of a withdrawn entry arrived code=%s", error.code)
-            self._rest(held, Setback.NO_NETWORK)
-            return
-        there = dict(noted(study, proofs))
-        for uid, proof in shown.items():
-            there.setdefault(uid, proof)
-        original = {
-            one.uid: InstanceProof(one.sha256, there[one.uid].level) for one in sent if one.uid in there
-        }
-        whole = judge(study.expected, noted(study, proofs), demanded=study.demanded)
-        verdict = whole if whole.may_end else judge(study.expected, original, demanded=Evidence.ANSWERED)
-        if verdict.proven:
-            self._ends.partly(study, verdict)
-        else:
-            self._queue.forget_proofs(held.entry)
 
 
 def _levels(proofs: Mapping[str, InstanceProof]) -> int:

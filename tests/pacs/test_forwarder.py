@@ -13,8 +13,9 @@ from support.lying_pacs import Answer, Behaviour, Hangup, LyingPacs, as_json, ho
 from support.slices import made_slice, written
 
 from node.estimates import EXPANSION, RATE
+from node.wrap.document import impression_instance
 from node.wrap.order import Order, StudyContext, uid_of
-from node.wrap.press import Press
+from node.wrap.page import impression_page
 from sync import cbor
 from sync.ids import EntryId
 
@@ -307,8 +308,7 @@ def impression(study: int, text: str) -> bytes:
     """Return a clinical impression as the intake makes it: an Encapsulated PDF of this study."""
     context = StudyContext(f"2.25.{study}", "Doe^Made", f"P{study}", birth_date="19700101", sex="O")
     order = Order("impression", "impression", context, uid_of(str(study)), text=text, written="202601031011")
-    with Press() as press:
-        return b"".join(press.wrap(order).pieces())
+    return impression_instance(order, impression_page(order)).whole()
 
 
 def test_a_pacs_that_takes_no_pdf_gets_the_pages_of_the_impression(node: Forwarding, pacs: LyingPacs) -> None:
