@@ -17,6 +17,7 @@ from node.api import (
     admin,
     audit,
     auth,
+    contract,
     decisions,
     destinations,
     devices,
@@ -219,6 +220,7 @@ class Service:
         node, require = self._node, self._authoriser.require
         app = FastAPI(title="ClinicMesh", version=node.version, docs_url=None, redoc_url=None)
         mesh_name = node.membership.genesis.name
+        contract.document_problems(app)
         problems.install(app, connect=origins.connect_sources(mesh_name))
         origins.allow(app, mesh_name)
         app.add_middleware(BodyLimit, exempt=("/api/v1/uploads",))

@@ -334,7 +334,7 @@ def router(authoriser: Authoriser) -> APIRouter:
         code = authoriser.issue_code(body.role, by=caller)
         return DeviceCode(code=code, role=body.role, expires_in=CODE_LIFE_MS // 1000)
 
-    @routes.post("/oauth/token", openapi_extra=_TOKEN_FORM)
+    @routes.post("/oauth/token", openapi_extra=_TOKEN_FORM, responses={400: _OAUTH_PROBLEM})
     async def token(request: Request) -> JSONResponse:
         """Exchange an assertion that the device signed for an access token (RFC 7523 §2.1)."""
         try:
@@ -361,6 +361,18 @@ def router(authoriser: Authoriser) -> APIRouter:
 
 _OAUTH_CODES = {"bad-grant": "invalid_grant", "bad-scope": "invalid_scope"}
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 §5.1
+_OAUTH_PROBLEM: dict[str, Any] = {
+    "description": "The token is refused (RFC 6749 §5.2).",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
+            }
+        }
+    },
+}
 _TOKEN_FORM = {
     "requestBody": {
         "required": True,

@@ -1,0 +1,47 @@
+"""Made-up requests against the whole contract, as each role: `python bench/contract.py [--examples 50]`.
+
+Starts a node, enrols a device of each role, and sends what schemathesis makes up from the node's own OpenAPI
+document: all phases, stateful ones included. Ends with 1 if the node answered 500, or other than the contract
+says.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support.fuzzing import made_up_requests
+from support.nodes import LocalNode
+
+from node import operator
+
+_PHASES = "examples,coverage,fuzzing,stateful"
+
+
+def main() -> int:
+    """Run it, and print a line for each role."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=int, default=50, help="made-up requests for each route")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    worst = 0
+    with tempfile.TemporaryDirectory() as folder, LocalNode(Path(folder) / "cloud", setup_port=0) as node:
+        node.init()
+        node.start()
+        for who, token in (("nobody", None), ("admin", operator.read(node.home.run).token)):
+            started = time.monotonic()
+            code, said = made_up_requests(
+                node, token, Path(folder), examples=given.examples, phases=_PHASES, seed=given.seed
+            )
+            print(f"{who}: {'OK' if code == 0 else 'FAIL'} in {time.monotonic() - started:.0f} s")
+            if code:
+                print(said)
+            worst = max(worst, code)
+    return 1 if worst else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
