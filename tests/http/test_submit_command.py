@@ -1,5 +1,6 @@
 """`clinicmesh submit`: folders, ZIPs, scratched discs, and a node that is restarted in the middle."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from PIL import Image
 from support.dicoms import dicomdir, jpeg, study_zip
 from support.nodes import LocalNode
 from support.slices import made_slice
@@ -73,11 +75,11 @@ def test_a_disc_is_told_before_it_is_confirmed(clinic: LocalNode, tmp_path: Path
 
 def test_no_is_an_answer(clinic: LocalNode, tmp_path: Path) -> None:
     """The wrong patient is noticed here or never."""
-    before = clinic.stories()
+    before = clinic.stories().keys()
     said = submit(clinic, str(write(tmp_path / "x", {"I1": made_slice(92, 1)})), sure="n\n")
 
     assert said.exit_code == 1
-    assert clinic.stories() == before
+    assert clinic.stories().keys() == before
 
 
 def test_files_folders_and_zips_go_together_and_again(clinic: LocalNode, tmp_path: Path) -> None:
@@ -91,6 +93,24 @@ def test_files_folders_and_zips_go_together_and_again(clinic: LocalNode, tmp_pat
 
     assert (said["state"], len(said["studies"])) == ("kept", 2)
     assert "Handed in here before: 4 images." in " ".join(again.output.split())
+
+
+def test_pictures_go_along_if_asked(clinic: LocalNode, tmp_path: Path) -> None:
+    """The photo of the wound lies beside the X-ray on the stick."""
+    picture = io.BytesIO()
+    Image.effect_noise((640, 480), 60).save(picture, "JPEG")
+    stick = write(tmp_path / "stick", {"I1": made_slice(98, 1), "wound.jpg": picture.getvalue()})
+    left = submit(clinic, str(stick), "--yes")
+    said = json.loads(submit(clinic, str(stick), "--yes", "--pictures", "photo", "--json").stdout)
+    (entry,) = (study["entry_id"] for study in said["studies"])
+    manifest = clinic.node.blobs.get(bytes.fromhex(entry))
+    study = clinic.node.vault.open_study(manifest, clinic.node.keystore.seal_secret)
+    alone = submit(clinic, str(stick / "wound.jpg"), "--yes", "--pictures", "photo")
+
+    assert "JPEG: stick/wound.jpg" in left.output
+    assert "Pictures and PDFs are left out" in left.output
+    assert [one.sop_class for one in study.index.instances][1:] == ["1.2.840.10008.5.1.4.1.1.77.1.4"]
+    assert (alone.exit_code, "document-study-unknown" in alone.output) == (1, True)
 
 
 def test_names_cannot_move_the_terminal(clinic: LocalNode, tmp_path: Path) -> None:
