@@ -204,15 +204,27 @@ def http_client(
         idle_s: how long a connection may stand still; there is no limit to a whole transfer.
         tls: whom to trust and how to show ourselves, or None for the public certificates.
     """
+    limits = httpx.Limits(max_connections=4, max_keepalive_connections=2)
     return httpx.Client(
         auth=HttpAuth(access or Auth()),
         trust_env=False,
         follow_redirects=False,
-        http2=False,
-        verify=tls or True,
+        transport=_AskingAgain(verify=tls or True, trust_env=False, http2=False, limits=limits),
         timeout=httpx.Timeout(idle_s, connect=min(10, idle_s)),
-        limits=httpx.Limits(max_connections=4, max_keepalive_connections=2),
     )
+
+
+class _AskingAgain(httpx.HTTPTransport):
+    """Asks once more where a connection that rested was closed as it was used again; for reading only."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request."""
+        try:
+            return super().handle_request(request)
+        except httpx.RemoteProtocolError:
+            if request.method != "GET":
+                raise
+        return super().handle_request(request)
 
 
 class _OwnTls(requests.adapters.HTTPAdapter):
@@ -220,7 +232,7 @@ class _OwnTls(requests.adapters.HTTPAdapter):
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
-        super().__init__()
+        super().__init__(max_retries=_again())
 
     def init_poolmanager(self, *args: Any, **more: Any) -> None:
         super().init_poolmanager(*args, **more, ssl_context=self._context)
@@ -234,6 +246,11 @@ def session(tls: ssl.SSLContext | None = None) -> requests.Session:
     made = requests.Session()
     made.trust_env = False
     made.max_redirects = 0
-    if tls is not None:
-        made.mount("https://", _OwnTls(tls))
+    made.mount("http://", requests.adapters.HTTPAdapter(max_retries=_again()))
+    made.mount("https://", _OwnTls(tls or tls_context()))
     return made
+
+
+def _again() -> requests.adapters.Retry:
+    """As `_AskingAgain` does."""
+    return requests.adapters.Retry(total=1, connect=0, read=1, redirect=0, status=0, allowed_methods={"GET"})

@@ -46,7 +46,7 @@ class DicomWebDestination:
         self._base_url = base_url = url.rstrip("/")
         self._access = access or Auth()
         self._client = http_client(self._access, idle_s=idle_s, tls=tls)
-        self._sender = StowSender(self._client, base_url, limits)
+        self._sender = StowSender(self._client, base_url, limits, self.present)
         self._verifier = Verifier(
             self._client, base_url, self._access, session=session(tls), idle_s=idle_s, coerced=coerced
         )

@@ -56,6 +56,7 @@ class OrthancDestination:
         self._access = access or Auth()
         self._client = http_client(self._access, idle_s=idle_s, tls=tls)
         self._coerced = coerced
+        self._reuses = True
 
     @property
     def strongest(self) -> Evidence:
@@ -206,12 +207,23 @@ class OrthancDestination:
         except ValueError:
             return response.status_code, body.decode("utf-8", "replace")
 
-    def _open(self, method: str, path: str, **more: Any) -> httpx.Response:
+    def _open(self, method: str, path: str, *, again: bool = True, **more: Any) -> httpx.Response:
+        """Send a request; once more if a connection that rested was closed as it was used again.
+
+        Orthanc closes one after a second, which on a slow line is often. All that is asked for here may be
+        asked for twice: an image that is there already is not stored again.
+        """
+        headers = {**more.pop("headers", {}), **({} if self._reuses else {"Connection": "close"})}
+        dropped = False
         try:
-            request = self._client.build_request(method, f"{self._base_url}{path}", **more)
+            request = self._client.build_request(method, f"{self._base_url}{path}", headers=headers, **more)
             return self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             kind = type(error).__name__
+            dropped = isinstance(error, httpx.RemoteProtocolError)
+        if dropped and again:
+            self._reuses = False
+            return self._open(method, path, again=False, headers=headers, **more)
         # Outside of the handler: the error of httpx holds the URL, and must not be chained.
         raise _broken(kind)
 

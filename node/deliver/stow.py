@@ -11,7 +11,7 @@ import email.utils
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -105,6 +105,8 @@ class StowSender:
     Args:
         client: sends the requests and knows what lets us in; made by `node.deliver.access.http_client`.
         base_url: of the DICOMweb service, without a slash at the end.
+        limits: how much one request carries at most.
+        listed: tells which images of a study are there, after a connection was closed under us.
 
     Attributes:
         size: how much one request carries.
@@ -115,7 +117,11 @@ class StowSender:
         client: httpx.Client,
         base_url: str,
         limits: Limits | None = None,
+        listed: Callable[[str], Container[str]] | None = None,
     ) -> None:
+        self._listed = listed or _nothing
+        self._reuses = True
+        self._answered = False
         self._client = client
         self._base_url = base_url
         self.size = BatchSize(limits or Limits())
@@ -144,7 +150,10 @@ class StowSender:
 
     def _send_batch(self, batch: Sequence[Outgoing]) -> list[Result]:
         started = time.monotonic()
-        status, headers, answer = self._post(batch)
+        try:
+            status, headers, answer = self._post(batch)
+        except _Dropped:
+            return self._send_the_rest(batch)
         ms = int((time.monotonic() - started) * 1000)
         log.debug("batch sent instances=%d bytes=%d status=%d ms=%d", len(batch), _octets(batch), status, ms)
         names_somebody = bool(answer.stored or answer.failed)
@@ -158,6 +167,17 @@ class StowSender:
             self.size.went_well()
         return [_of_instance(i, status, answer, alone=len(batch) == 1) for i in batch]
 
+    def _send_the_rest(self, batch: Sequence[Outgoing]) -> list[Result]:
+        """Go on where a connection was closed as we used it again: ask, then send what is not there.
+
+        Archives close a connection that rests, Orthanc after a second: on a line of 700 ms that is often.
+        """
+        there = self._listed(batch[0].study_uid)
+        results = {i.uid: _result(i, Outcome.UNKNOWN, "not-named") for i in batch if i.uid in there}
+        rest = [i for i in batch if i.uid not in there]
+        results |= {one.uid: one for one in (self._send_batch(rest) if rest else [])}
+        return [results[i.uid] for i in batch]
+
     def _post(self, batch: Sequence[Outgoing]) -> tuple[int, httpx.Headers, StoreAnswer]:
         boundary = secrets.token_hex(16)
         body = _Body(batch, boundary)
@@ -166,17 +186,33 @@ class StowSender:
             "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
             "Content-Length": str(body.size),
             "Accept": "application/dicom+json",
+            **({} if self._reuses else {"Connection": "close"}),
         }
+        reused, dropped = self._reuses and self._answered, False
         try:
             with self._client.stream("POST", url, headers=headers, content=body) as response:
-                return response.status_code, response.headers, read_answer(_whole(response))
+                answer = read_answer(_whole(response))
+                self._answered = True
+                return response.status_code, response.headers, answer
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             kind = type(error).__name__
+            dropped = isinstance(error, httpx.RemoteProtocolError)
         # Outside of the handler: the error of httpx holds the URL, and must not be chained.
         log.info("line broke while sending error=%s instances=%d", kind, len(batch))
+        self._reuses = False  # from now on each request has a connection of its own
+        if dropped and reused and self._listed is not _nothing:
+            raise _Dropped
         if len(batch) > 1:
             self.size.shrink(batch)
         raise DestinationUnreachable("the line broke while sending")
+
+
+class _Dropped(Exception):
+    """A connection that was used before was closed before any answer came."""
+
+
+def _nothing(study_uid: str) -> Container[str]:
+    return ()
 
 
 class _Body:

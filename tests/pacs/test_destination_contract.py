@@ -17,10 +17,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
 STUDIES = itertools.count(7_000_001)
 
-# One of each kind: native both ways, big endian, JPEG, JPEG 2000, several frames, a report, a dose.
+# One of each coding that pydicom's data have, and of several kinds: frames, a report, a dose, colour.
 FILES = [
-    "CT_small.dcm", "MR_small.dcm", "ExplVR_BigEnd.dcm", "JPEG2000.dcm", "JPEG-lossy.dcm",
-    "image_dfl.dcm", "reportsi.dcm", "rtdose.dcm", "test-SR.dcm", "SC_rgb_jpeg_gdcm.dcm", "liver_1frame.dcm",
+    "CT_small.dcm", "MR_small.dcm", "ExplVR_BigEnd.dcm", "rtdose.dcm", "image_dfl.dcm", "reportsi.dcm",
+    "test-SR.dcm", "liver_1frame.dcm", "SC_rgb_jpeg_gdcm.dcm", "JPEG-lossy.dcm", "SC_rgb_dcmtk_+eb+cr.dcm",
+    "JPGLosslessP14SV1_1s_1f_8b.dcm", "JPEG2000.dcm", "693_J2KR.dcm", "MR2_J2KI.dcm", "OBXXXX1A_rle.dcm",
+    "emri_small_jpeg_ls_lossless.dcm",
 ]  # fmt: skip
 
 

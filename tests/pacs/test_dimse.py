@@ -1,16 +1,21 @@
 """C-STORE: one association for many, what each answer makes of an instance, and what is claimed of it."""
 
+import gc
 import itertools
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from support.nginx import Authority
 from support.outgoing import outcomes, outgoing, verdict
 from support.receivers import running_receiver
 from support.slices import made_slice, pydicom_file
 
 from node.deliver.association import COMMIT, FIND, GET
+from node.deliver.build import connect
+from node.deliver.credentials import Credentials
 from node.deliver.dimse import DimseDestination
 from node.deliver.places import Address
 from node.errors import BadSettings, DestinationLocked, DestinationUnreachable
@@ -143,6 +148,7 @@ def test_nobody_there_is_no_network(closing) -> None:
 
     with pytest.raises(DestinationUnreachable):
         pacs.present("2.25.1")
+    gc.collect()
 
 
 def test_a_commitment_counts_only_for_what_it_names(closing) -> None:
@@ -232,3 +238,30 @@ def test_no_thread_is_left_behind(closing) -> None:
             break
         deadline.wait(0.1)
     assert threading.active_count() <= before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom forgets a socket
+def test_a_line_with_tls_shows_our_certificate_and_trusts_one_authority(closing, tmp_path) -> None:
+    """DICOM over TLS (PS3.15 B.12), with certificates on both sides."""
+    hospital, stranger = Authority(), Authority("Somebody")
+    for name, text in zip(("cert", "key"), hospital.issue("pacs"), strict=True):
+        (tmp_path / name).write_text(text)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    context.load_verify_locations(cadata=hospital.certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    ours = Credentials(*[""] * 3, {}, *[""] * 4, *hospital.issue("clinicmesh"))
+    with running_receiver(FIND, GET, tls=context) as receiver:
+        pacs = connect("dimse", receiver.url, ours, {"ca": hospital.certificate}, idle_s=10)
+        closing.append(pacs)
+        study = slices(3)
+        assert set(outcomes(pacs, study)) == {Outcome.STORED}
+        assert verdict(pacs, study).ending is Ending.DELIVERED
+        pacs.close()
+
+        for credentials, ca in ((ours, stranger.certificate), (Credentials(), hospital.certificate)):
+            refused = connect("dimse", receiver.url, credentials, {"ca": ca}, idle_s=10)
+            closing.append(refused)
+            with pytest.raises(DestinationUnreachable):
+                refused.store(study)
+    gc.collect()

@@ -42,7 +42,7 @@ class Hangup:
     after: int
 
 
-Behaviour = Callable[["LyingPacs", dict[str, bytes]], Answer] | Answer | Hangup
+Behaviour = Callable[["LyingPacs", dict[str, bytes]], Answer | None] | Answer | Hangup
 
 
 class LyingPacs:
@@ -226,7 +226,11 @@ class _Handler(BaseHTTPRequestHandler):
         if state.largest is not None and length > state.largest:
             self._answer(Answer(413, b"<html>too large</html>", "text/html"))
             return
-        self._answer(behaviour(state, parts) if callable(behaviour) else behaviour)
+        answer = behaviour(state, parts) if callable(behaviour) else behaviour
+        if answer is None:  # it closes the connection without a word
+            self.close_connection = True
+            return
+        self._answer(answer)
 
     def _parts(self, body: bytes) -> dict[str, bytes]:
         boundary = boundary_of(self.headers["Content-Type"])

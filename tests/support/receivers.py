@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -73,7 +74,11 @@ class Receiver:
 
 @contextlib.contextmanager
 def running_receiver(
-    *offered: str, syntaxes: list[str] | None = None, title: str = "RECEIVER", checks_titles: bool = False
+    *offered: str,
+    syntaxes: list[str] | None = None,
+    title: str = "RECEIVER",
+    checks_titles: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Receiver]:
     """Serve a `Receiver` that offers C-STORE and the services that are named (FIND, GET, COMMIT)."""
     receiver = Receiver()
@@ -95,8 +100,8 @@ def running_receiver(
         (evt.EVT_N_ACTION, lambda event: _commit(receiver, event)),
     ]
     port = free_port()
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
-    receiver.url = f"dicom://{title}@127.0.0.1:{port}"
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls)
+    receiver.url = f"dicom{'+tls' if tls else ''}://{title}@127.0.0.1:{port}"
     try:
         yield receiver
     finally:
