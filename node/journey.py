@@ -3,7 +3,7 @@
 Made from facts alone, so any node tells it; nothing of the patient is in it. Called by the API.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from sync.bodies import Claim, Role, Tombstone, Trouble
@@ -43,6 +43,7 @@ class Story:
     origin: str | None
     copies: int
     holders: list[str]
+    silent: list[str]  # those that said that they hold it, and were not heard of in 14 days
     journey: list[Step]
     evidence: dict[str, str | int] | None
     trouble: dict[str, str | int] | None
@@ -58,8 +59,14 @@ def code_of(entry: EntryId) -> str:
     return f"{signs[:3]}-{signs[3:]}"
 
 
-def tell(view: EntryView, members: Mapping[NodeId, MemberInfo], erasure: Erasure) -> Story:
-    """Return the story of an entry."""
+def tell(
+    view: EntryView,
+    members: Mapping[NodeId, MemberInfo],
+    erasure: Erasure,
+    *,
+    counting: Set[NodeId],
+) -> Story:
+    """Return the story of an entry; `counting`: the nodes that hold it and were heard of lately."""
 
     def label(node: NodeId | None) -> str | None:
         if node is None:
@@ -95,8 +102,9 @@ def tell(view: EntryView, members: Mapping[NodeId, MemberInfo], erasure: Erasure
         bytes=ending.size if ending else said.size if said else 0,
         announced_at=announced_at,
         origin=label(view.origin),
-        copies=view.copies,
+        copies=len(counting),
         holders=labels(view.holders),
+        silent=labels(said_to_hold(view) - counting),
         journey=steps,
         evidence=_evidence(ending),
         trouble=_trouble(view),
@@ -109,6 +117,12 @@ def tell(view: EntryView, members: Mapping[NodeId, MemberInfo], erasure: Erasure
             ],
         },
     )
+
+
+def said_to_hold(view: EntryView) -> frozenset[NodeId]:
+    """Return the nodes that say that they hold an entry whole, its origin among them."""
+    origin = {view.origin} if view.study is not None and view.origin_holds and view.origin else frozenset()
+    return view.holders | origin
 
 
 def _roles(members: Mapping[NodeId, MemberInfo], node: NodeId) -> frozenset[str]:

@@ -54,7 +54,7 @@ def router(node: Node, exchange: Exchange, require: Require) -> APIRouter:
     @routes.get("/list")
     def list_sticks() -> dict[str, Any]:
         """List the sticks that are under way, as far as this node has heard."""
-        return {"sticks": node.facts.ask(_tell_sticks)}
+        return {"sticks": node.facts.ask(tell_sticks)}
 
     @routes.post("/forget")
     def forget_stick(body: StickNamed) -> dict[str, str]:
@@ -64,7 +64,7 @@ def router(node: Node, exchange: Exchange, require: Require) -> APIRouter:
     return routes
 
 
-def _tell_sticks(ledger: Ledger) -> list[dict[str, Any]]:
+def tell_sticks(ledger: Ledger) -> list[dict[str, Any]]:
     """Return what is known of each stick, by name."""
     members, seen = ledger.membership.members(), sticks_of(ledger)
     told = []

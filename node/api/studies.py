@@ -8,13 +8,15 @@ from fastapi import APIRouter, Depends
 
 from node import journey
 from node.api.auth import Caller
+from node.api.sticks import tell_sticks
 from node.errors import Refused
 from node.estimates import deliveries, uplink
 from node.journey import Story
 from node.parts import Node
+from sync.bodies import Remains, Report
 from sync.entries import EntryView
 from sync.erasure import Whereabouts
-from sync.facts import FactClass
+from sync.facts import Fact, FactClass
 from sync.ids import EntryId, short
 from sync.ledger import Ledger
 from sync.lifecycle import EntryState
@@ -35,7 +37,9 @@ def router(node: Node, require: Require) -> APIRouter:
             shown = (view for view in ledger.entries() if view.state is not EntryState.UNKNOWN)
             where = Whereabouts(ledger)
             return [
-                _tell(ledger, view, where) for view in shown if newest_of(view.entry, ledger.entry) is view
+                _tell(node, ledger, view, where)
+                for view in shown
+                if newest_of(view.entry, ledger.entry) is view
             ]
 
         waiting = {entry.hex(): one for entry, one in deliveries(node).items()}
@@ -49,7 +53,7 @@ def router(node: Node, require: Require) -> APIRouter:
         view = node.facts.ask(lambda ledger: newest_of(entry, ledger.entry))
         if view.state is EntryState.UNKNOWN:
             raise Refused("study-unknown", "This node knows no such study.")
-        story = node.facts.ask(lambda ledger: _tell(ledger, view, Whereabouts(ledger)))
+        story = node.facts.ask(lambda ledger: _tell(node, ledger, view, Whereabouts(ledger)))
         story = replace(story, delivery=deliveries(node).get(view.entry))
         if view.entry == entry:
             return story
@@ -88,15 +92,8 @@ def status_of(node: Node) -> dict[str, Any]:
         "waiting_to_erase": sum(one.ended_ms is not None for one in held),
         "facts": {"permanent": facts[FactClass.PERMANENT], "live": facts[FactClass.LIVE]},
         "disk": {"free": node.blobs.free_bytes(), "held": node.queue.bytes_held()},
-        "members": [
-            {
-                "node": short(info.node),
-                "label": info.label,
-                "roles": sorted(info.roles),
-                "revoked": info.revoked,
-            }
-            for info in members.values()
-        ],
+        "members": tell_members(node),
+        "sticks": node.facts.ask(tell_sticks),
         "peers": [
             {
                 "address": peer.address,
@@ -110,9 +107,49 @@ def status_of(node: Node) -> dict[str, Any]:
     }
 
 
-def _tell(ledger: Ledger, view: EntryView, where: Whereabouts) -> Story:
-    membership = ledger.membership
-    return journey.tell(view, membership.members(), where.erasure_of(view))
+def tell_members(node: Node) -> list[dict[str, Any]]:
+    """Return every node of the mesh, by label: when it was heard of, and what it last said of itself."""
+    heard, now = node.facts.heard_ms(), node.clock.carried_ms()
+    views = [view for view in node.holdings.views() if view.is_on_its_way]
+
+    def tell_all(ledger: Ledger) -> list[dict[str, Any]]:
+        reports, remains = ledger.reports(), ledger.remains()
+        return [
+            {
+                "node": short(one),
+                "label": info.label,
+                "roles": sorted(info.roles),
+                "revoked": info.revoked,
+                "me": one == node.facts.node_id,
+                "heard_s_ago": None if one not in heard else max(now - heard[one], 0) // 1000,
+                "holds": sum(
+                    one in view.holders or (one == view.origin and view.origin_holds) for view in views
+                ),
+                "to_erase": _left(remains.get(one)),
+                "report": _reported(reports.get(one)),
+            }
+            for one, info in sorted(ledger.membership.members().items(), key=lambda pair: pair[1].label)
+        ]
+
+    return node.facts.ask(tell_all)
+
+
+def _left(fact: Fact | None) -> int | None:
+    """Return how many ended entries a node said are still on its disk; None if it has not said."""
+    body = None if fact is None else fact.body
+    return len(body.still) + body.unlisted if isinstance(body, Remains) else None
+
+
+def _reported(fact: Fact | None) -> dict[str, Any] | None:
+    body = None if fact is None else fact.body
+    if fact is None or not isinstance(body, Report):
+        return None
+    return {"free": body.free, "version": body.version, "plans": body.plans, "at": fact.header.timestamp}
+
+
+def _tell(node: Node, ledger: Ledger, view: EntryView, where: Whereabouts) -> Story:
+    members, counting = ledger.membership.members(), node.holdings.holders(view)
+    return journey.tell(view, members, where.erasure_of(view), counting=counting)
 
 
 def _entry_of(text: str) -> EntryId:

@@ -39,6 +39,8 @@ def list_devices(data: Data, as_json: Json = False) -> None:
         out.value(said)
         rows = [[one["label"], one["role"], one["device_id"][:8]] for one in said["devices"]]
         out.table(["device", "role", "id"], rows)
+        if not rows:
+            out.say("No phone or PC is enrolled: `clinicmesh device add`.")
 
 
 @device.command("revoke")

@@ -17,6 +17,7 @@ from node.cli import (
     pacs,
     phone,
     quarantine,
+    status,
     sticks,
     studies,
     submitting,
@@ -43,7 +44,7 @@ app.add_typer(pacs.pacs, name="pacs")
 app.add_typer(sticks.stick, name="stick")
 app.command()(submitting.submit)
 app.command()(studies.studies)
-app.command()(studies.status)
+app.command()(status.status)
 app.add_typer(deciding.troubles, name="troubles")
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.command()(deciding.withdraw)

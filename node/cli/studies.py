@@ -23,37 +23,6 @@ def studies(data: Data, node: NodeUrl = None, as_json: Json = False) -> None:
         show_stories(out, said["studies"])
 
 
-def status(data: Data, node: NodeUrl = None, as_json: Json = False) -> None:
-    """Say how this node is: peers, what waits, disk."""
-    out = Output(as_json=as_json)
-    with told_plainly(as_json=as_json), running(data, node) as remote:
-        said = remote.get("/api/v1/status")
-        out.value(said)
-        locked = " [bold red]locked[/]" if said["locked"] else ""
-        out.say(
-            f"[bold]{said['label']}[/] ({said['node']}) of {said['mesh']}{locked}, version {said['version']}"
-        )
-        out.say(f"Roles: {', '.join(said['roles']) or 'none'}.  Destinations: {_list(said['destinations'])}.")
-        counts = ", ".join(f"{count} {state}" for state, count in said["studies"].items())
-        disk = said["disk"]
-        out.say(f"Studies: {counts or 'none'}.  Held: {size(disk['held'])}, free {size(disk['free'])}.")
-        _say_uplink(out, said["uplink"])
-        out.table(
-            ["peer", "node", "last met"],
-            [[one["address"], one["node"], _ago(one["met_s_ago"])] for one in said["peers"]],
-        )
-
-
-def _say_uplink(out: Output, said: Any) -> None:
-    """Say how fast the way to the PACS is, and what keeps studies from it."""
-    if said["bytes_per_s"]:
-        limit = f", held to {said['limit_kbit_s']:g} kbit/s" if said["limit_kbit_s"] else ""
-        metered = ", paid by the byte: urgent studies first" if said["metered"] else ""
-        out.say(f"To the PACS: {size(said['bytes_per_s'])} a second{limit}{metered}.")
-    for setback, count in said["setbacks"].items():
-        out.say(f"  {count} waiting: {setback}")
-
-
 def salvage(
     folder: Annotated[Path, typer.Argument(help="The dead node's data folder, or its blobs.", exists=True)],
     data: Data,
@@ -104,9 +73,3 @@ def _state(story: Any) -> str:
 
 def _list(names: list[str]) -> str:
     return ", ".join(names) or "none"
-
-
-def _ago(seconds: int | None) -> str:
-    if seconds is None:
-        return "never"
-    return f"{seconds} s ago" if seconds < 120 else f"{seconds // 60} min ago"
