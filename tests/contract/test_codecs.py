@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import random
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -10,13 +12,18 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from nacl.public import PrivateKey
 from support.scans import Pixels, files_of, folders, made_file
 
 from node.errors import CodecUnknown, StoreDamaged
 from node.store import codecs, images, units
+from node.store.blobs import MemoryBlobStore
+from node.store.opened import OpenStudy
 from node.store.pixels import find_native
 from node.store.units import Part
+from node.store.vault import Incoming, Vault
 from sync import cbor
+from sync.ids import MeshId
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "codecs.json").read_text())
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
@@ -267,6 +274,45 @@ def test_a_corrupted_unit_is_noticed_or_comes_back_right() -> None:
         assert hashlib.sha256(made).digest() != hashlib.sha256(whole).digest() or made == whole
     assert noticed > 20
     assert other > 20
+
+
+def test_a_study_whose_codec_stream_is_wrong_is_never_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that failed after the comparison, before the sealing: blobs are sound, what they hold is not."""
+    pixels = Pixels(64, 64, stored=12)
+    contents = [made_file(pixels, smooth(pixels, n), f"2.25.{n}") for n in range(2)]
+    size = len(units.pack([part(data) for data in contents]))
+    noticed = 0
+    for place in range(3, size, size // 12):
+
+        def framed(unit: bytes, place: int = place) -> bytes:
+            wrong = unit[:place] + bytes([unit[place] ^ 0x10]) + unit[place + 1 :]
+            return len(wrong).to_bytes(4, "big") + wrong
+
+        monkeypatch.setattr(codecs, "_framed", framed)
+        study = sealed(contents)
+        for instance, data in zip(study.index.instances, contents, strict=True):
+            got = b""
+            try:
+                for piece in study.read(instance):
+                    got += piece
+                assert got == data
+            except StoreDamaged:
+                noticed += 1
+                assert len(got) < len(data)
+    assert noticed > 12
+
+
+def sealed(contents: list[bytes]) -> OpenStudy:
+    """Seal a study, and open it."""
+    vault = Vault(MemoryBlobStore(), os.urandom)
+    instances = [
+        Incoming(f"2.25.{n}", "1.2", "1.2", len(data), hashlib.sha256(data).digest(), partial(iter, [data]))
+        for n, data in enumerate(contents)
+    ]
+    secret = bytes(range(32))
+    public = bytes(PrivateKey(secret).public_key)
+    kept = vault.keep_study("2.25.9", instances, {}, recipients=[public], mesh=MeshId(bytes(32)))
+    return vault.open_study(kept.manifest, secret)
 
 
 @settings(max_examples=150, deadline=None)
