@@ -15,6 +15,7 @@ from support.slices import made_slice
 OPEN = {  # docs/architecture.md §3, marked with a ring there
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    ("GET", "/metrics"),  # on this machine's own port only
     ("POST", "/api/v1/devices"),
     ("POST", "/oauth/token"),
     ("OPTIONS", "/api/v1/uploads"),  # tus 1.0: what the server can do, asked before anything else
@@ -52,6 +53,9 @@ def api(cloud: LocalNode) -> Iterator[httpx.Client]:
         yield client
 
 
+_NAMES = ("submission_id", "upload_id", "entry_id", "address", "node_id", "device_id", "name", "number")
+
+
 def problem(answer: httpx.Response) -> tuple[int, str]:
     """Return status and code of an error, which is a problem as RFC 9457 says, in words for people."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
@@ -70,7 +74,7 @@ def test_every_route_but_the_listed_ones_wants_a_token(cloud: LocalNode, api: ht
 
     for method, path in sorted(closed):
         url = path
-        for name in ("submission_id", "upload_id", "entry_id", "address", "node_id", "device_id", "name"):
+        for name in _NAMES:
             url = url.replace("{" + name + "}", "0" * 32)
         assert "{" not in url, "give this test a value for it"
         bare = api.request(method, url, headers={"Authorization": ""})
@@ -150,7 +154,9 @@ def test_the_contract_is_there_to_be_read(cloud: LocalNode, api: httpx.Client) -
     routes = set(walk(cloud.service.people_app().routes))
     assert contract["openapi"].startswith("3.")
     override = ("POST", "/api/v1/uploads/{upload_id}")  # X-HTTP-Method-Override, as tus allows
-    assert {path for _, path in routes - told - {override}} <= {"/openapi.json", "/", "/{name:path}"}
+    assert {path for _, path in routes - told - {override}} <= {
+        *("/openapi.json", "/", "/{name:path}", "/metrics")
+    }
     assert told <= routes
     assert all("summary" in one for methods in contract["paths"].values() for one in methods.values())
 

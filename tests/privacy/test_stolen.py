@@ -193,7 +193,7 @@ def test_nothing_is_found_on_any_machine_whenever_it_is_stolen(mesh: Stolen, tmp
         cloud.wait(lambda: cloud.states(entries) == {"delivered"}, "the PACS to prove it", 60)
         for node in (cloud, courier, clinic):
             node.wait(lambda node=node: not node.blobs(), "to erase")
-        assert len(list((tmp_path / "pacs").rglob("*.dcm"))) == IMAGES
+        assert len(list((tmp_path / "pacs").rglob("*.dcm"))) == IMAGES + 1  # and the impression
         assert Search(MARKERS).in_folders(tmp_path / "pacs")
         for node in (clinic, courier, cloud):
             node.kill()
