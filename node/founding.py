@@ -6,24 +6,30 @@ by files takes two steps, with `joining.cbor` between them.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from node import webcert
 from node.addresses import own_addresses
 from node.clock import Clock
-from node.errors import BadSettings, Refused
+from node.errors import BadSettings, NodeError, Refused
 from node.home import Home, Membership
 from node.keys import Keystore, Random
 from node.mesh import joining, tls
 from node.mesh.enrolment import InvitationFile, Pending
+from node.opening import boxes_for
 from node.recovery import RecoverySheet
 from node.store import files
+from node.store.blobs import DiskBlobStore
 from node.store.database import Database
 from node.store.factlog import FactLog
 from node.store.notes import Notes
-from sync.bodies import Member, Role, consent_message
+from node.store.queue import Queue
+from sync.bodies import Grant, Member, Role, consent_message
+from sync.errors import BadManifest, CannotOpen
 from sync.genesis import Genesis, Mode
 from sync.hlc import next_timestamp
-from sync.ids import HlcMs, MeshId, NodeId
+from sync.ids import BlobId, HlcMs, MeshId, NodeId
+from sync.manifest import key_id, open_key, parse_manifest, seal_key
 
 _PENDING = "joining.cbor"
 
@@ -68,13 +74,23 @@ def found(
     return sheet
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the paper gave a node: its roles, and how many studies it can open that it could not before."""
+
+    roles: frozenset[str]
+    opened: int
+
+
 def restore_admin(
     home: Home, sheet: RecoverySheet, *, all_roles: bool, clock: Clock, random: Random
-) -> frozenset[str]:
-    """Let a root of the mesh give the node in this folder the role `admit`; return its roles.
+) -> Restored:
+    """Let a root of the mesh give the node in this folder the role `admit`; return what it has now.
 
     So the loss of the node that made the mesh is not the end of it. The node gets a certificate that issues
-    certificates, and an issuer of people's, as the first one had. Nothing runs on the folder meanwhile.
+    certificates, and an issuer of people's, as the first one had. If it may open studies now, those that are
+    here are opened for it with the recovery key, and any later forwarder gets them from it. Nothing runs on
+    the folder meanwhile.
 
     Raises:
         BadSettings: the folder belongs to no mesh, or a node runs on it.
@@ -108,10 +124,34 @@ def restore_admin(
             )
             log.add_many([admitted])
             roles = log.ledger.membership.roles(keystore.node_id)
+            opened = _open_older(home, database, log, keystore, sheet, random) if Role.FORWARD in roles else 0
         finally:
             database.close()
         home.keep_membership(membership)
-    return roles
+    return Restored(roles, opened)
+
+
+def _open_older(
+    home: Home, database: Database, log: FactLog, keystore: Keystore, sheet: RecoverySheet, random: Random
+) -> int:
+    """Grant this node the keys of the studies that are here, by the recovery key; return how many."""
+    assert keystore.seal_public is not None
+    blobs, mine, granted = DiskBlobStore(home.blobs), key_id(keystore.seal_public), 0
+    for held in Queue(database).all():
+        view = log.ledger.entry(held.entry)
+        if held.erasing or not view.is_on_its_way or boxes_for(view, mine):
+            continue
+        try:
+            manifest = parse_manifest(blobs.get(BlobId(held.entry)))
+            if mine in manifest.keys:
+                continue
+            key = open_key(manifest, sheet.recovery_secret)
+        except (NodeError, BadManifest, CannotOpen):
+            continue  # not here, or damaged: another node has it
+        name, box = seal_key(manifest, key, recipient=keystore.seal_public, ephemeral_seed=random(32))
+        log.issue(Grant({bytes(name): box}), held.entry)
+        granted += 1
+    return granted
 
 
 def _admitted_by_root(

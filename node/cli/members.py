@@ -98,7 +98,9 @@ def restore_admin(
 ) -> None:
     """Let this node invite and revoke, by the recovery sheet, when the node that made the mesh is lost.
 
-    Stop the node first. It can give the roles that it has itself; with --all-roles it gets every one.
+    Stop the node first. It can give the roles that it has itself; with --all-roles it gets every one, and
+    the sheet opens for it the studies that are on this machine. When more of them have come from other nodes,
+    do it once more.
     """
     from node import founding
 
@@ -106,13 +108,14 @@ def restore_admin(
     with told_plainly(as_json=as_json):
         home = Home(data)
         name = home.membership().genesis.name
-        roles = sorted(
-            founding.restore_admin(
-                home, ask_sheet(out), all_roles=all_roles, clock=SystemClock(), random=random_octets
-            )
+        restored = founding.restore_admin(
+            home, ask_sheet(out), all_roles=all_roles, clock=SystemClock(), random=random_octets
         )
-        out.value({"roles": roles})
+        roles = sorted(restored.roles)
+        out.value({"roles": roles, "opened": restored.opened})
         out.say(f"This node may now invite nodes into [bold]{name}[/]. Its roles: {', '.join(roles)}.")
+        if restored.opened:
+            out.say(f"It opens {restored.opened} studies that are here and that it could not open before.")
         out.say("Start it with [bold]clinicmesh run[/].")
 
 

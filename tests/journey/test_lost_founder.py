@@ -1,6 +1,7 @@
 """The node that made the mesh is lost: the paper makes another one its successor, and any sheet is enough."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from nacl import utils
 from support.nodes import LocalNode
+from support.slices import made_slice
 from typer.testing import CliRunner
 
 from node import founding, webcert
@@ -185,3 +187,28 @@ def test_the_successor_issues_certificates_for_people(
     assert new.web_issuer != old
     assert new.web_chain[1] == new.web_issuer
     webcert.server_context(keystore.web_key, new.web_chain)
+
+
+def test_studies_of_before_the_loss_are_opened_with_the_sheet_and_delivered(
+    tmp_path: Path, founder: LocalNode, sheets: list[RecoverySheet], sandbox: str
+) -> None:
+    """The only forwarder has burnt; the paper and a clinic's laptop bring the study home."""
+    images = {f"IM{n}": made_slice(91, n) for n in range(1, 4)}
+    with LocalNode(tmp_path / "clinic") as clinic:
+        founder.admit(clinic, "clinic")
+        clinic.start([founder])
+        entries = clinic.submit(images)
+        founder.stop()
+        shutil.rmtree(founder.folder)
+        clinic.stop()
+
+        said = command(clinic.folder, "restore-admin", "--all-roles", typed=typed(sheets[2]))
+        assert said["opened"] == len(entries)
+        again = command(clinic.folder, "restore-admin", "--all-roles", typed=typed(sheets[2]))
+        assert again["opened"] == 0
+        clinic.start()
+        clinic.add_pacs(sandbox)
+
+        clinic.wait(lambda: clinic.states(entries) == {"delivered"}, "the PACS to prove it", 60)
+        stored = [path.read_bytes() for path in (tmp_path / "sandbox").rglob("*.dcm")]
+        assert sorted(stored) == sorted(images.values())

@@ -14,6 +14,7 @@ from node.intake.reasons import REASONS, SKIPPED
 
 JOURNEYS = ROOT / "docs" / "journeys.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+SECURITY = ROOT / "docs" / "security.md"
 # Bases, which say too little to be raised, and what only a mistake of ours can raise.
 NOT_FOR_PEOPLE = {"node-error", "sync-error", "local-error", "peer-error", "bad-value", "reconcile-misuse"}
 
@@ -73,7 +74,8 @@ def test_each_error_is_told() -> None:
 
 def test_each_test_that_holds_a_risk_exists() -> None:
     """A risk that is said to be held by a test, and is not, is the worst one."""
-    named = set(re.findall(r"`(tests/[\w/]+\.py)`", ARCHITECTURE.read_text(encoding="utf-8")))
+    pages = ARCHITECTURE.read_text(encoding="utf-8") + SECURITY.read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", pages))
 
     assert named
     assert {name for name in named if not (ROOT / name).exists()} == set()
@@ -92,3 +94,16 @@ def test_each_module_that_has_a_layer_stands_in_the_docs() -> None:
     shown = set(re.findall(r"`(\w+)`", ARCHITECTURE.read_text(encoding="utf-8").split("## 6 Layers")[1]))
 
     assert modules - shown == set()
+
+
+def test_each_row_of_the_security_page_names_its_test() -> None:
+    """A claim that nothing holds is a hope."""
+    text = SECURITY.read_text(encoding="utf-8")
+    rows = [
+        line
+        for line in text.splitlines()
+        if line.startswith("| ") and not line.startswith(("| what |", "| attempt |"))
+    ]
+
+    assert len(rows) > 20
+    assert [row for row in rows if "`tests/" not in row] == []
