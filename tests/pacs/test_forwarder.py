@@ -1,22 +1,18 @@
 """The forward job, hours and days in a moment: patience, turns, claims, forced changes, second looks."""
 
-import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pydicom
 import pytest
 from support.forwarders import DAY_MS, Forwarding, two_forwarders
 from support.lying_pacs import Answer, Behaviour, Hangup, LyingPacs, as_json, honest, lying_pacs, response
-from support.slices import made_slice, written
+from support.slices import made_slice
 
+from node.config import Settings
 from node.estimates import EXPANSION, RATE
-from node.wrap.document import impression_instance
-from node.wrap.order import Order, StudyContext, uid_of
-from node.wrap.page import impression_page
-from sync import cbor
+from node.jobs.sweep import sweep
+from sync.bodies import Tombstone
 from sync.ids import EntryId
 
 STUDY = [made_slice(91, n) for n in range(1, 5)]
@@ -228,139 +224,6 @@ def test_an_image_that_is_too_large_is_not_sent_over_and_over(node: Forwarding, 
     assert node.state(entry) == "delivered"
 
 
-# -- what a destination forces ----------------------------------------------------------------------
-
-
-def implicit_slice(study: int, number: int) -> bytes:
-    data_set = pydicom.dcmread(_file(made_slice(study, number)))
-    return written(data_set, "1.2.840.10008.1.2")
-
-
-def _file(data: bytes) -> Any:
-    from io import BytesIO
-
-    return BytesIO(data)
-
-
-def explicit_only(code: int) -> Behaviour:
-    """Refuse implicit value representation, as Azure does."""
-
-    def answer(pacs: LyingPacs, parts: dict[str, bytes]) -> Answer:
-        good = {
-            uid: data
-            for uid, data in parts.items()
-            if pydicom.dcmread(_file(data)).file_meta.TransferSyntaxUID != "1.2.840.10008.1.2"
-        }
-        pacs.keep(good)
-        failed = dict.fromkeys(set(parts) - set(good), code)
-        return Answer(202 if good else 409, as_json(response(list(good), failed)))
-
-    return answer
-
-
-@pytest.mark.parametrize("code", [0xC122, 43264, 272])
-def test_a_pacs_that_takes_explicit_value_representation_only_gets_it(
-    node: Forwarding, pacs: LyingPacs, code: int
-) -> None:
-    """The same data set, coded otherwise, the same way each time; both digests stand in the receipt."""
-    originals = [implicit_slice(111, n) for n in (1, 2)]
-    pacs.posts = [explicit_only(code)] * 100
-    entry = node.keep(originals)
-    node.until_ended(entry)
-
-    assert node.state(entry) == "delivered"
-    for data in originals:
-        mine = pydicom.dcmread(_file(data))
-        theirs = pydicom.dcmread(_file(pacs.kept[str(mine.SOPInstanceUID)]))
-        assert theirs.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
-        assert mine == theirs
-    receipt = cbor.decode(node.queue.receipts.receipt(entry) or b"")
-    assert sorted(line[3] for line in receipt["instances"]) == ["explicit-vr"] * 2
-    assert all(line[0] != line[2] for line in receipt["instances"])
-
-    pacs.bodies.clear()
-    node.restart()
-    node.until_ended(node.keep([implicit_slice(112, 1)]))
-    assert len(pacs.bodies) == 1  # it was learnt, and remembered
-
-
-def test_a_refusal_that_no_other_coding_mends_stays_a_refusal(node: Forwarding, pacs: LyingPacs) -> None:
-    """The re-coded file is refused as well: a person hears it, and nothing was learnt."""
-    pacs.posts = [lambda p, parts: Answer(409, as_json(response([], dict.fromkeys(parts, 0xC122))))] * 9
-    entry = node.keep([implicit_slice(113, 1)])
-    node.run()
-
-    assert node.troubles(entry) == [("rejected", 1)]
-    assert node.codes(entry) == {"C122": [0]}
-    assert "needs-explicit-vr" not in str(node.notes.value("learnt:main " + pacs.url) or b"")
-
-
-def takes_no_pdf(pacs: LyingPacs, parts: dict[str, bytes]) -> Answer:
-    """Refuse Encapsulated PDF as a kind of image that is not accepted."""
-    pdf = "1.2.840.10008.5.1.4.1.1.104.1"
-    good = {uid: data for uid, data in parts.items() if pydicom.dcmread(_file(data)).SOPClassUID != pdf}
-    pacs.keep(good)
-    failed = dict.fromkeys(set(parts) - set(good), 0x0122)
-    return Answer(202 if good else 409, as_json(response(list(good), failed)))
-
-
-def impression(study: int, text: str) -> bytes:
-    """Return a clinical impression as the intake makes it: an Encapsulated PDF of this study."""
-    context = StudyContext(f"2.25.{study}", "Doe^Made", f"P{study}", birth_date="19700101", sex="O")
-    order = Order("impression", "impression", context, uid_of(str(study)), text=text, written="202601031011")
-    return impression_instance(order, impression_page(order)).whole()
-
-
-def test_a_pacs_that_takes_no_pdf_gets_the_pages_of_the_impression(node: Forwarding, pacs: LyingPacs) -> None:
-    """What the clinician wrote arrives as a picture, is proven, and is looked for again a day later."""
-    document = impression(114, "Fall from a tree.")
-    pacs.posts = [takes_no_pdf] * 100
-    entry = node.keep([made_slice(114, 1), document])
-    node.run()
-
-    assert node.state(entry) == "delivered"
-    (page,) = set(pacs.kept) - {"2.25.114.1.1"}
-    shown = pydicom.dcmread(_file(pacs.kept[page]))
-    assert shown.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"
-    assert (shown.StudyInstanceUID, shown.PatientID) == ("2.25.114", "P114")
-    receipt = cbor.decode(node.queue.receipts.receipt(entry) or b"")
-    (line,) = [line for line in receipt["instances"] if len(line) == 4]
-    assert line[0] == hashlib.sha256(document).digest()
-    assert line[2:] == [hashlib.sha256(pacs.kept[page]).digest(), "pdf-pages"]
-
-    node.run(rounds=3, between_ms=DAY_MS)
-    look = node.queue.receipts.look(entry)
-    assert look is not None and look.result == "there"
-    pacs.bodies.clear()
-    node.until_ended(node.keep([impression(115, "Cough.")]))
-    assert len(pacs.bodies) == 1  # learnt
-
-
-def test_pages_that_were_proven_before_a_power_cut_are_known_by_their_names(
-    node: Forwarding, pacs: LyingPacs
-) -> None:
-    """The rest of the study fails first; after the restart nothing is drawn or sent in vain."""
-
-    def part_of_it(state: LyingPacs, parts: dict[str, bytes]) -> Answer:
-        if "2.25.116.1.1" in parts:
-            good = {uid: data for uid, data in parts.items() if uid != "2.25.116.1.1"}
-            answer = takes_no_pdf(state, good)
-            return answer if good else Answer(500, b"", "text/html")
-        return takes_no_pdf(state, parts)
-
-    pacs.posts = [part_of_it] * 6
-    entry = node.keep([made_slice(116, 1), impression(116, "Fever.")])
-    node.run()
-    assert node.view(entry).tombstone is None
-    assert len(pacs.kept) == 1
-    node.restart()
-    pacs.posts = [takes_no_pdf] * 100
-    node.until_ended(entry)
-    assert len(pacs.kept) == 2
-    node.run(rounds=3, between_ms=DAY_MS)
-    assert node.state(entry) == "delivered"
-
-
 # -- two forwarders -------------------------------------------------------------------------------
 
 
@@ -547,3 +410,77 @@ def test_what_leaves_is_held_back_to_the_limit_and_measured(tmp_path: Path, pacs
     assert 0 < one.notes.number(RATE) <= 110_000
     assert one.notes.number(EXPANSION) >= 90
     one.close()
+
+
+# -- withdrawn meanwhile --------------------------------------------------------------------------
+
+
+def withdraw(node: Forwarding, entry: EntryId) -> None:
+    """Take a study back, as the node that took it in does."""
+    view = node.view(entry)
+    assert view.study is not None and view.announced is not None
+    body = Tombstone("withdrawn", "main", "", 0, 0, None, 1, view.announced.origin, view.study.raw)
+    node.facts.issue(body, entry)
+
+
+def sends_two(pacs: LyingPacs, parts: dict[str, bytes]) -> Answer:
+    first, second, *rest = parts
+    pacs.keep({first: parts[first], second: parts[second]})
+    return Answer(202, as_json(response([first, second], dict.fromkeys(rest, 0xA700))))
+
+
+def test_a_withdrawn_study_is_kept_until_the_pacs_was_asked_how_much_of_it_came(
+    node: Forwarding, pacs: LyingPacs
+) -> None:
+    """The answer was lost with the line: two images are there, and nobody knew."""
+
+    def lost(state: LyingPacs, parts: dict[str, bytes]) -> Answer:
+        sends_two(state, parts)
+        raise ConnectionResetError
+
+    pacs.posts = [lost]
+    entry = node.keep(STUDY)
+    node.run()
+    withdraw(node, entry)
+    pacs.query_status = 503
+    node.run(rounds=3, between_ms=HOUR_MS)
+    assert sweep(node.holdings, node.notes, Settings(hold_hours=0, reserve_gb=0), node.clock) == 0
+
+    pacs.query_status = 200
+    node.run()
+    ending = node.view(entry).ending
+    assert ending is not None
+    assert (ending.outcome, ending.proven, ending.instances) == ("partly-delivered", 2, 4)
+    assert sweep(node.holdings, node.notes, Settings(hold_hours=0, reserve_gb=0), node.clock) == 1
+
+
+def test_a_pacs_that_never_answers_keeps_no_withdrawn_study_for_ever(
+    node: Forwarding, pacs: LyingPacs
+) -> None:
+    """After three days what is known is said, and the study is erased here, too."""
+    pacs.posts = [sends_two]
+    entry = node.keep(STUDY)
+    node.run()
+    withdraw(node, entry)
+    pacs.query_status = 503
+    node.run(rounds=2, between_ms=HOUR_MS)
+    assert node.state(entry) == "withdrawn"
+
+    node.run(rounds=2, between_ms=4 * DAY_MS)
+    assert node.state(entry) == "partly-delivered"
+    assert sweep(node.holdings, node.notes, Settings(hold_hours=0, reserve_gb=0), node.clock) == 1
+
+
+def test_of_a_withdrawn_study_of_which_nothing_came_nothing_is_said(
+    node: Forwarding, pacs: LyingPacs
+) -> None:
+    """It was sent, and the PACS has none of it: withdrawn is the whole truth."""
+    pacs.posts = [Hangup(500)]
+    entry = node.keep(STUDY)
+    node.run()
+    withdraw(node, entry)
+    node.run()
+
+    assert node.state(entry) == "withdrawn"
+    assert node.queue.proofs(entry) == {}
+    assert sweep(node.holdings, node.notes, Settings(hold_hours=0, reserve_gb=0), node.clock) == 1
