@@ -21,14 +21,14 @@ from support import netns
 
 
 class ForkServer:
-    """The test's end of it."""
+    """The test's end of it; `more` is added to the environment of all that it starts."""
 
-    def __init__(self) -> None:
+    def __init__(self, **more: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "support.forkserver"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(),
+            env=_environment() | more,
         )
         self._codes: dict[int, int] = {}
         self._started: list[int] = []

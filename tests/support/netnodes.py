@@ -8,8 +8,6 @@ off, moves its cable, and switches it on again somewhere else: no address is typ
 import contextlib
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -19,10 +17,8 @@ from typing import Any
 import httpx
 from support.forkserver import Forked, ForkServer
 from support.netns import Machine
-from support.nodes import RealNode, _Node
-from typer.testing import CliRunner
+from support.nodes import RealNode, _Node, fork_server
 
-from node.cli.main import app
 from node.cli.mesh import PRESETS
 from node.keys import Keystore
 from node.mesh.client import PeerClient
@@ -35,24 +31,17 @@ _YEAR_MS = 365 * 24 * 3_600_000
 
 
 class NetNode(RealNode):
-    """A node whose process runs on a machine of the lab.
-
-    Args:
-        clock: what its wall clock says at each start, as faketime(1) reads it; when it joins, too.
-    """
+    """A node whose process runs on a machine of the lab."""
 
     def __init__(
         self,
         folder: Path,
         machine: Machine,
         forks: ForkServer,
-        *,
-        clock: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(folder, None, None, **{"bind": "0.0.0.0", "discovery": True} | settings)
         self.machine = machine
-        self._clock = clock
         self._server = forks
         self.mesh_port, self.people_port, self.local_port = 8444, 8443, 8480
 
@@ -73,13 +62,10 @@ class NetNode(RealNode):
         """Join by a code and nothing else: whoever made it is found on the network."""
         roles = {"roles": [role.value for role in PRESETS[preset]], "label": self.label}
         code = inviter.ask("POST", "/api/v1/admin/invitations", roles)["code"]
-        words = ["join", code, "--data", str(self.folder), "--label", self.label, "--json"]
-        with self.machine.inside():
-            if self._clock is None:
-                result = CliRunner().invoke(app, words)
-                assert result.exit_code == 0, result.output
-            else:
-                subprocess.run([*self._faked(), "-m", "node", *words], check=True, capture_output=True)
+        words = ["join", code, "--data", str(self.folder), "--label", self.label]
+        self.folder.mkdir()
+        joining = self._server.start(words, self.out, self.machine.namespace)
+        assert joining.wait(60) == 0, self.printed()
         self.write_settings()
 
     def start(self, peers: Sequence["_Node | str"] = (), *, wait: bool = True) -> None:
@@ -93,18 +79,8 @@ class NetNode(RealNode):
         if place is not None:
             self.start(peers)
 
-    def _launch(self, words: list[str]) -> "subprocess.Popen[bytes] | Forked":
-        if self._clock is None:
-            return self._server.start(words, self.out, self.machine.namespace)
-        with self.out.open("ab") as out:
-            return subprocess.Popen([*self._faked(), "-m", "node", *words], stdout=out, stderr=out)
-
-    def _faked(self) -> list[str]:
-        # Not by the program `faketime`, which stays between and would be killed in the node's place. The
-        # monotonic clock stays true: no machine's jumps.
-        (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-        faked = [f"LD_PRELOAD={library}", f"FAKETIME=@{self._clock}", "FAKETIME_DONT_FAKE_MONOTONIC=1"]
-        return ["env", *faked, sys.executable]
+    def _launch(self, words: list[str]) -> Forked:
+        return self._server.start(words, self.out, self.machine.namespace)
 
     # -- looking ------------------------------------------------------------------------------------
 
@@ -160,6 +136,17 @@ class NetNode(RealNode):
         )
         mesh = self.home.membership().genesis.mesh_id
         return facts.sign_raw(header, {"x": 1}, key=self.identity.key, mesh=mesh)
+
+
+@contextlib.contextmanager
+def forks_at(clock: str) -> Iterator[ForkServer]:
+    """Give a fork server whose processes believe that it was `clock` when it started (libfaketime)."""
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+    # The monotonic clock stays true: no machine's jumps.
+    with fork_server(
+        LD_PRELOAD=str(library), FAKETIME=f"@{clock}", FAKETIME_DONT_FAKE_MONOTONIC="1"
+    ) as server:
+        yield server
 
 
 def a_year_later(node: NetNode) -> None:

@@ -76,9 +76,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def fork_server() -> Iterator[ForkServer]:
+def fork_server(**environment: str) -> Iterator[ForkServer]:
     """Give a fork server for `RealNode`."""
-    server = ForkServer()
+    server = ForkServer(**environment)
     try:
         yield server
     finally:
