@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ _START_S, _STOP_S, _WAIT_S, _POLL_S = 60.0, 20.0, 600.0, 0.2
 _ENVIRONMENT_OF_NODE = {
     "CLINICMESH_BIND": "127.0.0.1",
     "CLINICMESH_REPLICATE_EVERY_S": "1",
-    "CLINICMESH_DISCOVERY": "false",  # all are on one machine; only the courier's travels bring them together
 }
+_FIND_S = 20.0
 
 
 class DemoNode:
@@ -32,6 +32,7 @@ class DemoNode:
         self._people_port = free_port()
         self._environment = environment | _ENVIRONMENT_OF_NODE
         self._process: subprocess.Popen[bytes] | None = None
+        self._http = httpx.Client(trust_env=False, timeout=30.0)  # making one takes longer than asking
 
     def command(self, *words: str) -> None:
         """Run a command of the node's own command line on its folder.
@@ -48,13 +49,13 @@ class DemoNode:
         if done.returncode != 0:
             raise Refused("demo-command", f"`clinicmesh {words[0]}` failed on the {self.label} node")
 
-    def start(self, peers: Sequence[str] = ()) -> None:
-        """Start the node's process, with these peers in reach, and wait until it answers."""
+    def start(self) -> None:
+        """Start the node's process if it does not run, and wait until it answers."""
+        if self._process is not None:
+            return
         words = [sys.executable, "-m", "node", "run", "--data", str(self.folder), "--hold-hours", "0"]
         words += ["--mesh-port", self.mesh_address.rpartition(":")[2]]
         words += ["--local-port", self.url.rpartition(":")[2], "--people-port", str(self._people_port)]
-        for peer in peers:
-            words += ["--peer", peer]
         with (self.folder.parent / f"{self.label}.out").open("ab") as out:
             self._process = subprocess.Popen(words, env=self._environment, stdout=out, stderr=out)
         self.wait_for(lambda: bool(self.get("/healthz")), _START_S, "start")
@@ -76,10 +77,38 @@ class DemoNode:
                 self._process.wait()
             self._process = None
 
-    def travel(self, peers: Sequence[str]) -> None:
-        """Carry the laptop to another place: only these peers are in reach there."""
+    def close(self) -> None:
+        """Stop the process for good."""
         self.stop()
-        self.start(peers)
+        self._http.close()
+
+    def join(self, inviter: "DemoNode", code: str) -> bool:
+        """Join by a code; say whether it had to be told the inviter's address.
+
+        The local network is that of this machine. Where it lets no multicast through, an address is given.
+        """
+        words = ("join", code, "--label", self.label, "--no-remember")
+        try:
+            self.command(*words)
+        except Refused:
+            self.command(*words, "--at", inviter.mesh_address)
+            return True
+        return False
+
+    def find(self, other: "DemoNode") -> bool:
+        """Wait until this node has found another one; say whether it had to be told its address."""
+
+        def met() -> bool:
+            peers = self.get("/api/v1/status")["peers"]
+            return any(one["address"] == other.mesh_address and one["met_s_ago"] is not None for one in peers)
+
+        try:
+            self.wait_for(met, _FIND_S)
+        except NotRunning:
+            self.ask("POST", "/api/v1/admin/peers", {"address": other.mesh_address})
+            self.wait_for(met, what=f"a meeting with the {other.label} node")
+            return True
+        return False
 
     def get(self, path: str) -> Any:
         """Return what the node's API answers to a GET."""
@@ -94,10 +123,8 @@ class DemoNode:
         """
         known = operator.read(self.folder / "run")
         try:
-            with httpx.Client(base_url=known.url, trust_env=False, timeout=30.0) as http:
-                answer = http.request(
-                    method, path, json=body, headers={"Authorization": f"Bearer {known.token}"}
-                )
+            headers = {"Authorization": f"Bearer {known.token}"}
+            answer = self._http.request(method, f"{known.url}{path}", json=body, headers=headers)
         except httpx.TransportError:
             raise NotRunning(f"the {self.label} node does not answer") from None
         if not answer.is_success:

@@ -15,6 +15,7 @@ from pathlib import Path
 from node.deliver.destination import Outgoing
 from node.deliver.dicomweb import DicomWebDestination
 from node.errors import Refused
+from node.home import Home
 from node.intake.detect import Content, content_of
 from node.intake.dicom import PIECE_BYTES, Header, HeaderReader
 from sync.evidence import Evidence
@@ -105,11 +106,14 @@ def markers(instances: Iterable[Original]) -> frozenset[bytes]:
 
 
 def search(folders: Iterable[Path], wanted: frozenset[bytes]) -> tuple[int, int]:
-    """Search every file below some folders; return (markers found, octets searched)."""
+    """Search every file below some folders; return (markers found, octets searched).
+
+    A node's ballast is left out: random octets that the node drew itself, and minutes of searching.
+    """
     found = searched = 0
     for folder in folders:
         for path in folder.rglob("*"):
-            if path.is_file():
+            if path.is_file() and path != Home(folder).ballast:
                 try:
                     data = path.read_bytes()
                 except FileNotFoundError:
