@@ -27,7 +27,7 @@ def add_device(
         out.value(said)
         out.say(f"Code: [bold]{said['code']}[/]   (works once, for {said['expires_in'] // 60} minutes)")
         if not as_json:
-            segno.make(said["code"], error="m").terminal(compact=True)
+            segno.make_qr(said["code"], error="m").terminal(compact=True)
 
 
 @device.command("list")

@@ -48,10 +48,18 @@ self.addEventListener('message', (event) => {
   if (event.data === 'use-new-version') void self.skipWaiting();
 });
 
+/** The browser asks again after five minutes at the earliest, so a line that was cut is tried here first. */
+const AGAIN_MS = 2000;
+
 async function uploadInBackground(): Promise<void> {
-  const outcome = await uploadAfterOthers(AbortSignal.timeout(SYNC_MS));
-  // A rejected sync is repeated by the browser.
-  if (outcome === 'unreachable' || outcome === 'to-be-continued') throw new Error(outcome);
+  const end = AbortSignal.timeout(SYNC_MS);
+  for (let wait = AGAIN_MS; ; wait *= 2) {
+    const outcome = await uploadAfterOthers(end);
+    if (outcome !== 'unreachable' && outcome !== 'to-be-continued') return;
+    // A rejected sync is repeated by the browser.
+    if (outcome === 'to-be-continued' || end.aborted) throw new Error(outcome);
+    await new Promise((resolve) => setTimeout(resolve, wait));
+  }
 }
 
 for (const kind of ['sync', 'periodicsync']) {

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from support.nodes import LocalNode, wait_until
 from support.servers import serve
@@ -54,10 +55,21 @@ class RealClinic:
         parts.signals.tell("replicate")
         wait_until(self._all_copied, 30, "a second copy")
 
-    def deliver(self) -> None:
-        """Let everything reach the PACS and be proven there."""
+    def plant(self, part10: bytes) -> None:
+        """Have the PACS hold an image before anything is delivered."""
+        body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + part10 + b"\r\n--b--\r\n"
+        kind = 'multipart/related; type="application/dicom"; boundary=b'
+        answer = httpx.post(f"{self._pacs}/studies", content=body, headers={"Content-Type": kind})
+        answer.raise_for_status()
+
+    def start_delivery(self) -> None:
+        """Let everything reach the cloud node, and tell that of the PACS."""
         self.replicate()
         self._cloud.add_pacs(self._pacs)
+
+    def deliver(self) -> None:
+        """Let everything reach the PACS and be proven there."""
+        self.start_delivery()
         wait_until(lambda: self._all("delivered"), 60, "the PACS's proof")
 
     def erase(self) -> None:

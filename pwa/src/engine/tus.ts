@@ -12,12 +12,20 @@ const TUS = { 'Tus-Resumable': '1.0.0' };
 /** Measured on loopback with fsync for each piece: 4 MiB was fastest among 1, 4, 8 and 16. */
 const LARGEST = 4 * 1024 * 1024;
 /** On a bad line a piece that breaks is sent again from its start, so pieces shrink down to this. */
-const SMALLEST = 256 * 1024;
-/** A piece may take this long: the smallest at 7 kbit/s. */
+const SMALLEST = 32 * 1024;
+/** A piece may take this long: the smallest at 1 kbit/s. */
 const PIECE_MS = 5 * 60_000;
 const OFFSET_CONFLICT = 409;
 const CHECKSUM_MISMATCH = 460;
-const TRIES = 5;
+const TRIES = 8;
+/** Between tries of one piece, the longer the more have failed. */
+const PAUSE_MS = 150;
+
+/** After so many pieces that arrived, larger ones are tried again. */
+const STREAK = 4;
+
+/** What goes through; a line that was bad a moment ago is not tried with large pieces at once. */
+let usual = LARGEST;
 
 export type Ask = typeof ask;
 
@@ -44,8 +52,9 @@ export async function transfer(job: Transfer): Promise<void> {
   const known = job.upload === null ? null : await offsetOf(job, job.upload);
   const upload = known === null || job.upload === null ? await create(job) : job.upload;
   let offset: number = known ?? 0;
-  let piece = LARGEST;
+  let piece = usual;
   let failed = 0;
+  let arrived = 0;
   let ready = cut(job.file, offset, piece);
   job.progress(offset, job.file.size);
   while (offset < job.file.size) {
@@ -55,19 +64,35 @@ export async function transfer(job: Transfer): Promise<void> {
       if (ready.from !== offset) ready = cut(job.file, offset, piece);
       const going = ready;
       // The next piece is hashed while this one is on its way.
-      ready = cut(job.file, going.to, Math.min(LARGEST, piece * 2));
+      ready = cut(job.file, going.to, piece);
       offset = await send(job, upload, going);
       if (offset <= before) throw new Refused(409, 'no-progress', '');
-      piece = Math.min(LARGEST, piece * 2);
       failed = 0;
+      arrived += 1;
+      if (arrived % STREAK === 0) piece = Math.min(LARGEST, piece * 2);
+      usual = piece;
     } catch (error) {
       failed += 1;
       if (!mayTryAgain(error) || failed > TRIES) throw error;
+      arrived = 0;
       piece = Math.max(SMALLEST, piece / 2);
-      offset = (await offsetOf(job, upload)) ?? before;
+      usual = piece;
+      await pause(failed * PAUSE_MS, job.signal);
+      offset = (await offsetOf(job, upload).catch(whenUnreachable)) ?? before;
     }
     job.progress(offset, job.file.size);
   }
+}
+
+/** A question that is cut off as well is asked again with the next piece: the node answers where it stands. */
+function whenUnreachable(error: unknown): null {
+  if (error instanceof Unreachable) return null;
+  throw error;
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ms));
+  signal.throwIfAborted();
 }
 
 function mayTryAgain(error: unknown): boolean {

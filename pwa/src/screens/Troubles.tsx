@@ -3,13 +3,20 @@
 import { useEffect, useState } from 'react';
 import { clientOf } from '../api/client';
 import type { Decision, Destination, Troubled } from '../api/types';
-import { decide } from '../state/acting';
+import { decide, lookForTroubles } from '../state/acting';
 import { useApp } from '../state/store';
 import { Button, Card, FIELD, Note, Page, Title } from '../ui/parts';
+
+/** A signed decision shows its effect soon; whoever signed it waits for that. */
+const LOOK_MS = 4000;
 
 export function Troubles() {
   const troubles = useApp((state) => state.troubles);
   const { t } = useApp((state) => state.language);
+  useEffect(() => {
+    const timer = setInterval(() => void lookForTroubles().catch(() => {}), LOOK_MS);
+    return () => clearInterval(timer);
+  }, []);
   return (
     <Page back="#/">
       <Title>{t('troubles.title')}</Title>
@@ -53,6 +60,7 @@ function Case({ troubled }: { readonly troubled: Troubled }) {
   const [destination, setDestination] = useState('');
   const [folder, setFolder] = useState('');
   const [said, setSaid] = useState<string | null>(null);
+  const [signed, setSigned] = useState(false);
   const ready =
     kind !== null &&
     person.trim() !== '' &&
@@ -63,9 +71,18 @@ function Case({ troubled }: { readonly troubled: Troubled }) {
     if (kind === null) return;
     const { entry_id } = troubled;
     const more = kind === 'leave-out' ? { folder: folder.trim() } : {};
-    setSaid(await decide({ entry_id, decision: kind, person: person.trim(), destination, ...more }));
+    const refused = await decide({ entry_id, decision: kind, person: person.trim(), destination, ...more });
+    setSaid(refused);
+    setSigned(refused === null);
   }
 
+  if (signed) {
+    return (
+      <Note tone="quiet" icon="check" title={troubled.code}>
+        <p>{t('troubles.signed')}</p>
+      </Note>
+    );
+  }
   return (
     <Card className="space-y-4 p-5">
       <div>

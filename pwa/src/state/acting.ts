@@ -126,13 +126,19 @@ export async function eraseLeftover(item: OutboxItem): Promise<boolean> {
   return true;
 }
 
+/** Ask what waits for a decision; only for who may decide. */
+export async function lookForTroubles(): Promise<void> {
+  const { device } = get();
+  if (device?.role !== 'admin') return;
+  set({ troubles: await clientOf(device).troubles() });
+}
+
 /** Sign a decision about a study that needs one; the error's code when it was not taken. */
 export async function decide(decision: Decision): Promise<string | null> {
   const { device } = get();
   if (device === null) return 'not-enrolled';
   try {
     await clientOf(device).decide(decision);
-    set({ troubles: await clientOf(device).troubles() });
     return null;
   } catch (error) {
     return error instanceof Refused ? error.code : 'unreachable';

@@ -7,13 +7,14 @@ import { askForBackgroundSync } from '../engine/background';
 import type { Outcome } from '../engine/outbox';
 import { hear, upload } from '../engine/uploader';
 import { stayAwake } from '../engine/wake';
+import { lookForTroubles } from './acting';
 import { hasWork, type Link, onPoke, refresh, showProgress, showRest, useApp } from './store';
 
 const set = useApp.setState;
 const get = useApp.getState;
 
 /** Seconds between tries while the node is not there: from, to. */
-const AWAY_S = [5, 60] as const;
+const AWAY_S = [2, 60] as const;
 /** Seconds between questions while the node is at work; its events usually come first. */
 const WORK_S = [1, 15] as const;
 const IDLE_S = 30;
@@ -79,8 +80,13 @@ export function startRunner(): void {
   }
 
   hear((news) => {
-    if (news.type === 'progress') showProgress(news.id, news.sent, news.total);
-    else void refresh();
+    if (news.type === 'progress') {
+      // A line that brings anything is worth asking again soon.
+      if (news.sent > 0) tries = 0;
+      showProgress(news.id, news.sent, news.total);
+    } else {
+      void refresh();
+    }
   });
   useApp.subscribe(({ activity }) => stayAwake(Object.keys(activity).length > 0));
   onPoke(now);
@@ -95,15 +101,9 @@ export function startRunner(): void {
 }
 
 async function reach(): Promise<Outcome> {
-  set({ health: await readHealth() });
+  // A line that is cut now and then must not look like a node that is away.
+  set({ health: await readHealth().catch(() => readHealth()) });
   return upload(new AbortController().signal);
-}
-
-/** Only who may decide is shown what waits for a decision. */
-async function lookForTroubles(): Promise<void> {
-  const { device } = get();
-  if (device?.role !== 'admin') return;
-  set({ troubles: await clientOf(device).troubles() });
 }
 
 /** A line that ends at once must not be asked for at once, for ever. */
