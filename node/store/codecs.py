@@ -5,9 +5,10 @@ get smaller is stored. Codecs that are decoded and no longer written stay here f
 back after a year.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Protocol, cast
 
 import zstandard
@@ -15,6 +16,8 @@ import zstandard
 from node.errors import CodecUnknown, NodeError, StoreDamaged
 from node.store import units
 from node.store.units import LARGEST_UNIT_BYTES, UNIT_BYTES, Part
+
+log = logging.getLogger(__name__)
 
 STORED = "stored"
 ZSTD = "zstd"  # written by version 0.1.0
@@ -27,6 +30,7 @@ _WORTH_IT = 0.97  # of the size; below, decoding costs less than what is carried
 _WINDOW_BYTES = 8 * 1024 * 1024  # no frame may ask for more memory than this
 _READ_BYTES = 256 * 1024
 _LENGTH_BYTES = 4
+_OF_LIBRARIES = (ImportError, RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError)
 
 
 class Source(Protocol):
@@ -50,7 +54,7 @@ class Coded:
 def code(parts: Sequence[Part]) -> Coded:
     """Return the smaller form, which decodes to the same bytes, of some instances or a first piece."""
     size = sum(len(part.data) for part in parts)
-    unit = _verified(parts)
+    unit = _verified(parts) or _verified(_plain(parts))
     if unit is not None and len(unit) + _LENGTH_BYTES <= _WORTH_IT * size:
         return Coded(PACK, _framed(unit))
     return Coded(STORED, b"".join(part.data for part in parts))
@@ -64,19 +68,27 @@ def code_next(codec: str, part: Part) -> Coded:
     """
     if codec == STORED:
         return Coded(STORED, part.data)
-    unit = _verified([part]) or _verified([Part(part.data, part.start, None)])
+    unit = _verified([part]) or _verified(_plain([part]))
     if unit is None:
         raise StoreDamaged("an instance was coded wrongly")
     return Coded(codec, _framed(unit))
 
 
 def _verified(parts: Sequence[Part]) -> bytes | None:
-    """Return a unit, or None if it does not decode to the same bytes."""
+    """Return a unit, or None if it does not decode to the same bytes; a codec that fails costs size only."""
     try:
         unit = units.pack(parts)
-        return unit if _same(units.unpacked(unit), parts) else None
-    except NodeError:
-        return None
+        if _same(units.unpacked(unit), parts):
+            return unit
+        log.warning("a unit did not come back as it was parts=%d", len(parts))
+    except (NodeError, *_OF_LIBRARIES) as error:  # a codec must not keep a study from being kept
+        log.warning("a unit was not coded parts=%d error=%s", len(parts), type(error).__name__)
+    return None
+
+
+def _plain(parts: Sequence[Part]) -> list[Part]:
+    """Return the same octets, without a word of pixels."""
+    return [replace(part, native=None) for part in parts]
 
 
 def _same(pieces: Iterator[memoryview], parts: Sequence[Part]) -> bool:

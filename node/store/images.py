@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from node.errors import StoreDamaged
+from node.errors import CodecUnknown, StoreDamaged
 
 if TYPE_CHECKING:
     from numpy import typing as npt
@@ -94,9 +94,13 @@ def decode(image: Image, length: int) -> memoryview:
 
     Raises:
         StoreDamaged: the image is malformed, or another one than it should be.
+        CodecUnknown: the library does not load on this machine.
     """
-    import numpy as np
-    from imagecodecs import _jpegls as jpegls
+    try:
+        import numpy as np
+        from imagecodecs import _jpegls as jpegls
+    except ImportError:
+        raise CodecUnknown("JPEG-LS does not load on this machine") from None
 
     layout = image.layout
     count, rest = divmod(length, layout.octets * layout.columns)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import sys
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -244,11 +245,38 @@ def test_an_image_that_does_not_come_back_is_not_used(monkeypatch: pytest.Monkey
     honest = images.decode
     monkeypatch.setattr(images, "decode", lambda image, length: memoryview(bytes(length)))
 
-    assert codecs.code([part(data)]).codec == codecs.STORED
-    again = codecs.code_next(codecs.PACK, part(data))
+    made = [codecs.code([part(data)]), codecs.code_next(codecs.PACK, part(data))]
     monkeypatch.setattr(images, "decode", honest)
-    assert described(again.data[4:]) == []
-    assert decoded(again, len(data)) == data
+    assert [one.codec for one in made] == [codecs.PACK, codecs.PACK]
+    assert [described(one.data[4:]) for one in made] == [[], []]
+    assert [decoded(one, len(data)) for one in made] == [data, data]
+
+
+def test_a_codec_that_fails_costs_size_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a library raises: the study is kept."""
+    pixels = Pixels(64, 64)
+    data = made_file(pixels, smooth(pixels, 1))
+
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError("a library that is not as it should be")
+
+    monkeypatch.setattr(images, "encode", failing)
+    assert decoded(codecs.code([part(data)]), len(data)) == data
+    assert described(codecs.code([part(data)]).data[4:]) == []
+    monkeypatch.setattr(units, "pack", failing)
+    assert codecs.code([part(data)]) == codecs.Coded(codecs.STORED, data)
+
+
+def test_a_machine_without_the_library_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps studies, and tells whoever asks it to open one what to do."""
+    pixels = Pixels(64, 64)
+    data = made_file(pixels, smooth(pixels, 1))
+    coded = codecs.code([part(data)])
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+
+    assert decoded(codecs.code([part(data)]), len(data)) == data
+    with pytest.raises(CodecUnknown):
+        decoded(coded, len(data))
 
 
 # Damage
