@@ -29,6 +29,10 @@ _SHORTEST_LIFE_S = 300.0  # of a token that does not say how long it lives
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
+# How a connection shows that the other side closed it before any answer came.
+CLOSED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+
+
 class Access(Protocol):
     """What lets us in. `Auth` is one for good; `ClientCredentials` gives tokens that end."""
 
@@ -221,7 +225,7 @@ class _AskingAgain(httpx.HTTPTransport):
         """Send a request."""
         try:
             return super().handle_request(request)
-        except httpx.RemoteProtocolError:
+        except CLOSED:
             if request.method != "GET":
                 raise
         return super().handle_request(request)

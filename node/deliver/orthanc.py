@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from node.deliver.access import Access, http_client
+from node.deliver.access import CLOSED, Access, http_client
 from node.deliver.destination import Auth, Outgoing, Result
 from node.deliver.reading import counted, in_order, of_proof, read_and_compare, result
 from node.deliver.reasons import failure_outcome
@@ -220,8 +220,8 @@ class OrthancDestination:
             return self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             kind = type(error).__name__
-            dropped = isinstance(error, httpx.RemoteProtocolError)
-        if dropped and again:
+            dropped = isinstance(error, CLOSED)
+        if dropped and again and self._reuses:
             self._reuses = False
             return self._open(method, path, again=False, headers=headers, **more)
         # Outside of the handler: the error of httpx holds the URL, and must not be chained.

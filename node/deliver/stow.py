@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
+from node.deliver.access import CLOSED
 from node.deliver.answer import StoreAnswer, read_answer
 from node.deliver.destination import Outgoing, Result
 from node.deliver.reasons import explain, failure_outcome
@@ -196,7 +197,7 @@ class StowSender:
                 return response.status_code, response.headers, answer
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             kind = type(error).__name__
-            dropped = isinstance(error, httpx.RemoteProtocolError)
+            dropped = isinstance(error, CLOSED)
         # Outside of the handler: the error of httpx holds the URL, and must not be chained.
         log.info("line broke while sending error=%s instances=%d", kind, len(batch))
         self._reuses = False  # from now on each request has a connection of its own
