@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from support.receivers import free_port
+from support.ports import free_port
 
 _START_S = 20
 _EPOCH = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)

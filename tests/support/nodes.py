@@ -10,9 +10,7 @@ import hashlib
 import io
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +25,7 @@ from urllib.parse import urlsplit
 import httpx
 from nacl import utils
 from support.forkserver import Forked, ForkServer
+from support.ports import free_port as free_port
 
 from node import founding, operator
 from node.cli.mesh import PRESETS
@@ -51,7 +50,6 @@ _SETTINGS: dict[str, Any] = {
     "reserve_gb": 0.01,
 }
 _TUS = {"Tus-Resumable": "1.0.0"}
-_GIVEN_OUT: set[int] = set()
 
 
 class Refusal(AssertionError):
@@ -62,17 +60,6 @@ class Refusal(AssertionError):
         super().__init__(f"{answer.status_code} {said.get('code')}: {said.get('detail')}")
         self.status = answer.status_code
         self.code = said.get("code")
-
-
-def free_port() -> int:
-    """Return a port that nobody uses and that the system gives to no outgoing connection."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in _GIVEN_OUT:
-                _GIVEN_OUT.add(port)
-                return port
 
 
 @contextlib.contextmanager

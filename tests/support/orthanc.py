@@ -8,7 +8,6 @@ reason. Options of Orthanc's own configuration are given as a dict, for example
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from support.ports import free_port
 
 _PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _START_S = 30
@@ -120,9 +120,3 @@ def on_another_disk(mount: str) -> list[str] | None:
     if shutil.which("unshare") is None or subprocess.run([*begin, "true"], capture_output=True).returncode:
         return None
     return [*begin, f'{mount} && exec "$@"', "--"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -16,6 +16,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.dsutils import decode
+from support.ports import free_port
 
 from node.deliver.association import COMMIT, GET, VERIFY
 
@@ -187,12 +188,6 @@ def _parsed(syntax: str, data_set: bytes) -> Dataset:
     parsed.file_meta = pydicom.dataset.FileMetaDataset()
     parsed.file_meta.TransferSyntaxUID = syntax
     return parsed
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_open(port: int) -> None:
