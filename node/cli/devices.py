@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import segno
 import typer
 
 from node.cli.options import Data, Json
@@ -27,6 +26,8 @@ def add_device(
         out.value(said)
         out.say(f"Code: [bold]{said['code']}[/]   (works once, for {said['expires_in'] // 60} minutes)")
         if not as_json:
+            import segno
+
             segno.make_qr(said["code"], error="m").terminal(compact=True)
 
 

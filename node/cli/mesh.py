@@ -1,6 +1,7 @@
 """Commands that make, join and run a node: init, invite, join, run, peers."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -9,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
-import segno
 import typer
 from rich.console import Console
 
@@ -179,6 +179,8 @@ def invite(
     )
     out.say(f"or, in quotation marks, what this code holds: {link}")
     if not as_json:
+        import segno  # loaded only where a code is shown
+
         segno.make_qr(link, error="m").terminal(compact=True)
 
 
@@ -302,8 +304,11 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
     """Run this node until it is stopped (Ctrl+C). Other settings: node.toml in the data folder."""
+    gc.disable()  # nothing of what is loaded now ever becomes garbage
     from node.service import Service, open_node
 
+    gc.freeze()
+    gc.enable()
     with told_plainly():
         settings = Settings.load(
             data,

@@ -2,9 +2,7 @@
 
 from typing import Annotated
 
-import segno
 import typer
-from segno import helpers
 
 from node.cli.options import Data, Json
 from node.cli.output import Output, told_plainly
@@ -23,6 +21,9 @@ def phone(
     Opens a page on the local network for half an hour, from which the phone installs the mesh's certificate.
     Do it on the clinic's own Wi-Fi, and compare the numbers: they are what keeps a stranger's page out.
     """
+    import segno
+    from segno import helpers
+
     out = Output(as_json=as_json)
     with told_plainly(as_json=as_json), running(data) as remote:
         page = remote.post("/api/v1/admin/setup-page")
