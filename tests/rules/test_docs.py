@@ -110,3 +110,12 @@ def _keys_of_status() -> list[ast.expr | None]:
             assert isinstance(part.value, ast.Dict)
             return part.value.keys
     raise AssertionError("node/api/problems.py has no table STATUS")
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    """Pages and commits name decisions by number."""
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = [page.name[:4] for page in pages]
+
+    assert len(set(numbers)) == len(numbers)
+    assert [page.name for page in pages if not page.read_text().startswith(f"# {int(page.name[:4])}. ")] == []
