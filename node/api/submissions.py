@@ -32,11 +32,12 @@ class NewSubmission(_Body):
 
 
 class StudyConfirmation(_Body):
-    """A study as the person saw it."""
+    """A study as the person saw it. `patients`: how many its images name; above 1, that they are one."""
 
     study_uid: str = Field(pattern=r"^[0-9.]{1,64}$")
     digest: str = Field(pattern="^[0-9a-f]{64}$")
     instances: int = Field(ge=1, le=1_000_000)
+    patients: int = Field(default=1, ge=1, le=1_000_000)
 
 
 def _day(text: str) -> str:
@@ -86,7 +87,9 @@ class NewConfirmation(_Body):
     def value(self) -> Confirmation:
         """Return it as the intake knows it."""
         return Confirmation(
-            studies=tuple(ConfirmedStudy(s.study_uid, s.digest, s.instances) for s in self.studies),
+            studies=tuple(
+                ConfirmedStudy(s.study_uid, s.digest, s.instances, s.patients) for s in self.studies
+            ),
             impression=self.impression,
             priority=self.priority,
             destination=self.destination,
@@ -119,13 +122,14 @@ class SeriesView(BaseModel):
 
 
 class StudyView(BaseModel):
-    """A study that was found."""
+    """A study that was found. `other_patients`: whom some of its images name besides."""
 
     study_uid: str
     digest: str
     instances: int
     bytes: int
     patient: PatientView
+    other_patients: list[PatientView]
     study_date: str
     modalities: list[str]
     description: str

@@ -92,6 +92,7 @@ def hand_in(
         raise Refused(found["problem"]["code"], found["problem"]["detail"])
     chosen = _chosen(out, found["examination"], pictures)
     if ask:
+        _ask_of_others(found["examination"], chosen)
         typer.confirm("Is this the right patient, and shall it be sent?", abort=True, err=True)
     with out.busy("Sealing it …"):
         remote.post(f"/api/v1/submissions/{made['id']}/confirm", {**chosen, **confirmation})
@@ -99,6 +100,14 @@ def hand_in(
     if kept["state"] != "kept":
         raise Refused(kept["problem"]["code"], kept["problem"]["detail"])
     return kept
+
+
+def _ask_of_others(examination: Any, chosen: dict[str, Any]) -> None:
+    """Ask of each study whose images name several patients whether they are one; `--yes` never says so."""
+    for one, confirmed in zip(examination["studies"], chosen["studies"], strict=True):
+        if one["other_patients"]:
+            typer.confirm("Images of one study name different patients. Are all of one person?", abort=True)
+            confirmed["patients"] = 1 + len(one["other_patients"])
 
 
 def _chosen(out: Output, examination: Any, pictures: Shows | None) -> dict[str, Any]:
@@ -221,6 +230,10 @@ def show_examination(out: Output, examination: Any) -> None:
     if rows:
         columns = ["patient", "born", "study date", "modality", "body part", "series", "images", "size"]
         out.table(columns, rows)
+    for one in examination["studies"]:
+        if one["other_patients"]:
+            names = [f"{who['name']} ({who['id']})" for who in (one["patient"], *one["other_patients"])]
+            out.say(f"[bold]Images of one study name different patients[/]: {_some(names)}.")
     if len(rows) > 1:
         count, patients = len(rows), examination["patients"]
         whose = "of one patient" if patients == 1 else f"of [bold]{patients} patients[/]"

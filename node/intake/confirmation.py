@@ -12,11 +12,15 @@ from node.store.intake import Problem
 
 @dataclass(frozen=True, slots=True)
 class ConfirmedStudy:
-    """A study as the person saw it: its digest stands for the exact list of instances."""
+    """A study as the person saw it: its digest stands for the exact list of instances.
+
+    `patients`: how many its images name; more than one says that a person saw that they are one.
+    """
 
     study_uid: str = field(repr=False)
     digest: str = field(repr=False)
     instances: int
+    patients: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,9 @@ def check(confirmation: Confirmation) -> None:
             "the study again.",
         )
     typed = confirmation.patient
-    if confirmation.makes_study and (typed is None or not typed.name or not confirmation.study_date):
+    if confirmation.makes_study and (
+        typed is None or not typed.name.strip(" ^=") or not confirmation.study_date
+    ):
         raise Refused(
             "patient-missing",
             "These documents make a new study. Nothing was sent; type the patient's name and the date.",
@@ -104,6 +110,9 @@ def to_json(confirmation: Confirmation, device: str, at_ms: int = 0) -> bytes:
         and getattr(confirmation, one.name) == one.default
     }
     said = {name: value for name, value in asdict(confirmation).items() if name not in unsaid}
+    for study in said["studies"]:
+        if study["patients"] == 1:
+            del study["patients"]
     moment = {"at": at_ms} if at_ms else {}
     return json.dumps({**said, "by": device, **moment}, sort_keys=True).encode()
 
@@ -135,7 +144,24 @@ def hash_of(submission_id: str, body: bytes) -> bytes:
 
 def difference(examination: Examination, confirmation: Confirmation) -> Problem | None:
     """Say how what arrived differs from what was confirmed; None if it is the same."""
-    return _different(examination, confirmation) or _of_several(examination, confirmation)
+    return (
+        _different(examination, confirmation)
+        or _mixed(examination, confirmation)
+        or _of_several(examination, confirmation)
+    )
+
+
+def _mixed(examination: Examination, confirmation: Confirmation) -> Problem | None:
+    """Stop a study whose images name several patients, unless a person saw that they are one."""
+    seen = {study.study_uid: study.patients for study in confirmation.studies}
+    mixed = [one for one in examination.studies if seen.get(one.study_uid, 0) not in (0, 1 + len(one.others))]
+    if not mixed:
+        return None
+    return Problem(
+        "mixed-patients",
+        "Images of one study name different patients. Nothing was sent; hand in the images of each patient "
+        "by themselves, or confirm that all of them are of one person.",
+    )
 
 
 def _of_several(examination: Examination, confirmation: Confirmation) -> Problem | None:

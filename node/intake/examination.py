@@ -47,6 +47,22 @@ def who(patient: Patient) -> tuple[str, str, str]:
     return patient.id, " ".join(patient.name.upper().split()), patient.birth_date
 
 
+def others_than(patient: Patient, named: Iterable[Patient]) -> tuple[Patient, ...]:
+    """Return those that cannot be the same person; what a file does not say contradicts nothing."""
+    found: dict[tuple[str, ...], Patient] = {}
+    mine = _compared(patient)
+    for one in named:
+        key = _compared(one)
+        if any(own and its and own != its for own, its in zip(mine, key, strict=True)):
+            found.setdefault(key, one)
+    return tuple(found.values())
+
+
+def _compared(patient: Patient) -> tuple[str, str, str]:
+    number, name, born = who(patient)
+    return number.strip(), " ".join(name.partition("=")[0].replace("^", " ").split()), born
+
+
 @dataclass(frozen=True, slots=True)
 class ExaminedSeries:
     """A series of a study."""
@@ -63,7 +79,8 @@ class ExaminedStudy:
     """A study, and the instances of it that came.
 
     `known` of them were kept here before; `changed` have the number of one that was, and other content.
-    `repaired`: names are shown in another character set than the files declare.
+    `repaired`: names are shown in another character set than the files declare. `others`: the patients whom
+    some of its images name besides.
     """
 
     study_uid: str = field(repr=False)
@@ -81,6 +98,7 @@ class ExaminedStudy:
     study_id: str = field(default="", repr=False)
     accession: str = field(default="", repr=False)
     referring: str = field(default="", repr=False)
+    others: tuple[Patient, ...] = ()
 
     @property
     def size(self) -> int:
@@ -197,6 +215,7 @@ def _study(value: dict[str, Any]) -> ExaminedStudy:
         **{
             **value,
             "patient": Patient(**value["patient"]),
+            "others": tuple(Patient(**one) for one in value.get("others", ())),
             "body_parts": tuple(value["body_parts"]),
             "series": tuple(ExaminedSeries(**series) for series in value["series"]),
             "instances": tuple(ExaminedInstance(**_placed(instance)) for instance in value["instances"]),
@@ -234,6 +253,7 @@ def _shown_study(study: ExaminedStudy) -> dict[str, Any]:
         "instances": len(study.instances),
         "bytes": study.size,
         "patient": asdict(study.patient),
+        "other_patients": [asdict(patient) for patient in study.others],
         "study_date": study.study_date,
         "modalities": study.modalities,
         "description": study.description,

@@ -24,6 +24,7 @@ from node.intake.examination import (
     Patient,
     Place,
     digest_of,
+    others_than,
     who,
 )
 from node.intake.reasons import SKIPPED
@@ -285,6 +286,7 @@ def _study(headers: list[Header], instances: tuple[ExaminedInstance, ...], known
         study_id=first.study_id,
         accession=first.accession,
         referring=first.referring,
+        others=others_than(_patient(first), map(_patient, headers)),
     )
 
 

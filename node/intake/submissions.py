@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from node.clock import Clock
-from node.errors import Locked, NodeError, Refused, StoreDamaged, UploadDamaged
+from node.errors import Locked, NodeError, Refused, StoreDamaged, UploadDamaged, WorkerFailed
 from node.intake import confirmation as confirmations
 from node.intake.confirmation import Confirmation
 from node.intake.dicom import HeaderReader
@@ -297,8 +297,9 @@ class Intake:
                     self._give_up(submission.id)
                     return True
                 except CannotWrap as cannot:
-                    self._stop(submission.id, cannot.code)
-                    return True
+                    if self._stop(submission.id, cannot.code):
+                        return True
+                    failed = failed or WorkerFailed("a document could not be made again")
                 except NodeError as error:  # it must not hold up those behind it
                     self._note_trouble(submission.id, error)
                     failed = failed or error
@@ -380,14 +381,20 @@ class Intake:
                 change.put_submission(replace(now, state=State.FAILED, problem=problem))
         self._changed(submission_id)
 
-    def _stop(self, submission_id: str, code: str) -> None:
-        """Say that a confirmed document cannot be made into an instance: the person decides what to do."""
+    def _stop(self, submission_id: str, code: str) -> bool:
+        """Say that a document cannot be made into an instance, and whether a person decides what to do.
+
+        Once a study is kept all was made before: this passes, and is tried again as it was confirmed.
+        """
         with self._store.change() as change:
             now = change.submission(submission_id)
+            stops = now is None or not now.entries
             if now is not None and now.state is State.CONFIRMED:
                 problem = Problem(code, f"{REASONS[code]} Nothing was sent; confirm again without it.")
-                change.put_submission(replace(now, state=State.DIFFERS, problem=problem))
+                differs = replace(now, state=State.DIFFERS, problem=problem)
+                change.put_submission(differs if stops else replace(now, problem=Problem(code, _NOT_YET)))
         self._changed(submission_id)
+        return stops
 
     def _note_trouble(self, submission_id: str, error: NodeError) -> None:
         log.warning("submission not kept yet submission=%s code=%s", submission_id, error.code)
@@ -419,9 +426,7 @@ class Intake:
 
 
 _LOCKED = "The node is locked. The bytes are safe; they are looked at once someone unlocks the node."
-_NO_SUCH_PACS = (
-    "This node knows no PACS of that name. Nothing was sent; choose another one, or none for the usual one."
-)
+_NO_SUCH_PACS = "This node knows no PACS of that name. Nothing was sent; choose another, or the usual one."
 _NOT_YET = (
     "The studies could not be put on their way yet. The bytes are safe; the node tries again by itself."
 )

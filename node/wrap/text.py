@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import uharfbuzz
@@ -30,6 +31,8 @@ _JOINER = "\u200d"
 _EMBEDDINGS = dict.fromkeys(map(ord, "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
 _BREAKS = str.maketrans(dict.fromkeys("\r\x0b\x0c\x85\u2028\u2029", "\n"))
 _LONGEST = 400  # clusters that are measured at once; no line holds more
+_EDGE = 32  # neutral characters at each end of a long stretch that are looked at
+_NEUTRALS = frozenset({"WS", "ON", "S", "B", "ES", "ET", "CS", "NSM"})
 _IDEOGRAPHS = ((0x2E80, 0xA000), (0xF900, 0xFB00), (0xFF00, 0xFFF0), (0x20000, 0x40000))
 
 
@@ -195,8 +198,31 @@ def _set_levels(clusters: list[_Cluster], *, rtl: bool) -> None:
 def _levels(text: str, base: TextDirection) -> list[int]:
     if not text:
         return []
-    characters = BidiParagraph(text, base_direction=base).get_characters_with_embedding_level()
-    return [character.embedding_level for character in characters]
+    kept, places = _shortened(text)
+    characters = BidiParagraph(kept, base_direction=base).get_characters_with_embedding_level()
+    return [characters[place].embedding_level for place in places]
+
+
+def _shortened(text: str) -> tuple[str, list[int]]:
+    """Return a text with long stretches of neutral characters cut, and for each character its place in it.
+
+    fpdf2 looks for the letters around such a stretch by calling itself for each character of it: a thousand
+    dashes or emoji are too many. All of a stretch have one side, so its middle is that of what is before.
+    """
+    kept: list[str] = []
+    places: list[int] = []
+    for neutral, characters in groupby(text, _is_neutral):
+        stretch = list(characters)
+        end = len(stretch) - _EDGE if neutral else 0
+        for number, character in enumerate(stretch):
+            if not _EDGE <= number < end:
+                kept.append(character)
+            places.append(len(kept) - 1)
+    return "".join(kept), places
+
+
+def _is_neutral(character: str) -> bool:
+    return unicodedata.bidirectional(character) in _NEUTRALS
 
 
 def _ordered(clusters: list[_Cluster], *, rtl: bool) -> Line:

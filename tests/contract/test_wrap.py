@@ -321,6 +321,26 @@ def test_arabic_with_numbers_stands_in_the_order_of_unicode() -> None:
     assert lay_out("ألم", 99, 1)[0].rtl and not lay_out("x ألم", 99, 1)[0].rtl
 
 
+@pytest.mark.parametrize("sign", ["-", "_", "$", "😀", "([{", "🦴"])
+def test_a_long_row_of_signs_costs_no_word_beside_it(sign: str) -> None:
+    """People draw lines and paste rows of emoji: a page that fails for that would be no page."""
+    row = sign * 3_000
+    latin = [run for line in lay_out(f"left{row}right", 1_000.0, 1.0) for run in line.runs]
+    arabic = [run for line in lay_out(f"ألم{row}ألم", 1_000.0, 1.0) for run in line.runs]
+    seen = shown(sign) if sign == "🦴" else sign
+
+    assert "".join(run.text for run in latin) == f"left{seen * 3_000}right"
+    assert not any(run.rtl for run in latin)
+    assert sign == "🦴" or all(run.rtl for run in arabic)  # its name is Latin
+
+
+def test_an_impression_of_nothing_but_emoji_has_its_page(press: Press) -> None:
+    """As long as an impression may be."""
+    order = Order("impression", "impression", CONTEXT, uid_of("i"), text="😀" * 20_000, author="Dr. A")
+
+    assert press.wrap(order).size > 10_000
+
+
 def test_what_no_font_shows_is_written_by_its_name() -> None:
     """Nothing that a clinician wrote is left out silently."""
     text = "".join(part for part, _, _ in words("🦴 \x07 \ue0ff ok")[0])

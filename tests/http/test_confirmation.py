@@ -43,6 +43,7 @@ def phone(bench: Bench) -> Iterator[Phone]:
         ({"documents": [PICTURE]}, "patient-missing"),
         ({"documents": [PICTURE], "patient": JANE}, "patient-missing"),
         ({"documents": [PICTURE], "patient": {"name": ""}, "study_date": "20260102"}, "patient-missing"),
+        ({"documents": [PICTURE], "patient": {"name": " ^ "}, "study_date": "20260102"}, "patient-missing"),
         ({"patient": JANE}, "patient-fixed"),
         ({"documents": [PICTURE, PICTURE], "documents_study": "2.25.1"}, "nothing-confirmed"),
         ({"documents": [{"sha256": "ab", "kind": "photo"}], "documents_study": "2.25.1"}, "bad-request"),
@@ -122,6 +123,38 @@ def test_an_impression_is_not_written_into_the_studies_of_two_patients(bench: Be
 
     assert (view["state"], view["problem"]["code"]) == ("differs", "several-patients")
     assert phone.look(submission)["state"] == "kept" and len(bench.keeper.kept) == 1
+
+
+def test_a_study_whose_images_name_two_patients_stops_and_asks(bench: Bench, phone: Phone) -> None:
+    """An export gone wrong would put one person's image into the other's record."""
+    files = {"a": made_slice(1, 1), "b": made_slice(1, 2, name="Roe^Richard"), "c": made_slice(2, 1)}
+    submission = phone.hand_in(zip_of(files))
+    bench.work()
+    (mixed, clean) = phone.look(submission)["examination"]["studies"]
+    first = phone.confirm(submission, statement(phone.look(submission))).json()
+    bench.work()
+    kept_before = len(bench.keeper.kept)
+    body = statement(phone.look(submission), impression="Fracture?")
+    body["studies"] = [{**body["studies"][0], "patients": 2}]
+    seen = phone.confirm(submission, body).json()
+    bench.work()
+
+    assert [one["name"] for one in mixed["other_patients"]] == ["Roe^Richard"]
+    assert clean["other_patients"] == []
+    assert (first["state"], first["problem"]["code"], kept_before) == ("differs", "mixed-patients", 0)
+    assert seen["state"] == "confirmed"
+    assert (phone.look(submission)["state"], len(bench.keeper.kept)) == ("kept", 1)
+
+
+@pytest.mark.parametrize("name", ["doe^made", "Doe^Made^^", "Doe^Made=ドウ", ""])
+def test_the_same_patient_spelled_otherwise_is_one(bench: Bench, phone: Phone, name: str) -> None:
+    """Workstations write names in their own way; nobody is asked for that."""
+    submission = phone.hand_in(zip_of({"a": made_slice(1, 1), "b": made_slice(1, 2, name=name)}))
+    bench.work()
+    phone.confirm(submission, statement(phone.look(submission)))
+    bench.work()
+
+    assert phone.look(submission)["state"] == "kept"
 
 
 def test_documents_join_the_study_that_a_person_chose(bench: Bench, phone: Phone) -> None:

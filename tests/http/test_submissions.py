@@ -12,8 +12,9 @@ from support.intake import Bench, Phone, app_of, statement
 from support.servers import serve
 from support.slices import made_slice
 
-from node.errors import NodeError, StoreDamaged
+from node.errors import NodeError, StoreDamaged, WorkerFailed
 from node.intake.confirmation import Confirmation, ConfirmedStudy
+from node.wrap.press import CannotWrap
 
 OTHER_CLIENT = "6b0f9d2e-0000-4000-8000-000000000002"
 
@@ -348,6 +349,35 @@ def test_a_crash_between_two_studies_makes_no_second_entry(tmp_path: Path) -> No
 def confirm_on(bench: Bench, submission: str, body: dict[str, Any]) -> None:
     studies = tuple(ConfirmedStudy(**study) for study in body["studies"])
     bench.intake.confirm("phone", submission, Confirmation(studies, body["impression"], body["priority"]))
+
+
+def test_a_document_that_fails_after_a_study_is_kept_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another confirmation would name other studies in the places of those that are kept, and lose one."""
+    bench = Bench(tmp_path / "n")
+    submission = bench.hand_in(zip_of({"a": made_slice(1, 1), "b": made_slice(2, 1)}))
+    bench.work()
+    confirm_on(bench, submission, statement(bench.view(submission)))
+    keep, calls = bench.intake._keep, []
+
+    def failing(*told: Any, **more: Any) -> bytes:
+        calls.append(told)
+        if len(calls) == 2:
+            raise CannotWrap("too-complex")
+        return keep(*told, **more)
+
+    monkeypatch.setattr(bench.intake, "_keep", failing)
+    with pytest.raises(WorkerFailed):
+        bench.intake.keep_next()
+    half = bench.view(submission)
+    bench.work()
+    view = bench.view(submission)
+    bench.close()
+
+    assert (half["state"], half["problem"]["code"], len(half["entries"])) == ("confirmed", "too-complex", 1)
+    assert (view["state"], view["problem"], len(view["entries"])) == ("kept", None, 2)
+    assert [list(kept) for kept in bench.keeper.kept] == [["2.25.1.1.1"], ["2.25.2.1.1"]]
 
 
 def test_a_submission_that_was_taken_back_while_it_is_kept_makes_no_entry(tmp_path: Path) -> None:

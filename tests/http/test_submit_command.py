@@ -82,6 +82,19 @@ def test_no_is_an_answer(clinic: LocalNode, tmp_path: Path) -> None:
     assert clinic.stories().keys() == before
 
 
+def test_a_study_of_two_patients_asks_whether_they_are_one(clinic: LocalNode, tmp_path: Path) -> None:
+    """A burner that put two people under one number; `--yes` must not say that they are the same."""
+    files = {"I1": made_slice(96, 1), "I2": made_slice(96, 2, name="Roe^Richard")}
+    disc = write(tmp_path / "mixed", files)
+    silent = submit(clinic, str(disc), "--yes")
+    asked = submit(clinic, str(disc), sure="y\ny\n")
+
+    told = " ".join(asked.output.split())
+    assert (silent.exit_code, asked.exit_code) == (1, 0), silent.output + asked.output
+    assert "mixed-patients" in silent.output or "different patients" in silent.output
+    assert "Doe^Made (P96), Roe^Richard (P96)" in told and "Are all of one person?" in told
+
+
 def test_files_folders_and_zips_go_together_and_again(clinic: LocalNode, tmp_path: Path) -> None:
     """What lies on three sticks is one patient's; and handed in again it is recognised."""
     one = write(tmp_path / "a" / "stick", {"I1": made_slice(93, 1)})
