@@ -261,11 +261,15 @@ class Service:
             ("sweep", settings.sweep_every_s, self._sweep_and_report),
             ("scrub", 600.0, Scrubber(node.holdings, node.metrics).scrub_next),
             ("web-leaf", 3600.0, self._web_leaf.look),
-            ("time", 60.0, lambda: keep_time(node.notes, node.clock)),
+            ("time", 60.0, self._keep_minute),
             ("expire", 3600.0, self._intake.expire),
         )
         for name, seconds, work in plans:
             node.signals.on(name, self._schedule.every(name, seconds, work))
+
+    def _keep_minute(self) -> None:
+        keep_time(self._node.notes, self._node.clock)
+        self._node.audit.sync()
 
     def _work_through_intake(self) -> None:
         worked = False

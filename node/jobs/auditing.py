@@ -100,6 +100,7 @@ def sign_head(trail: Trail, facts: FactLog, notes: Notes, clock: Clock, *, now: 
         return False
     if said is not None and isinstance(said.body, Audit) and said.body.count > head.count:
         return False  # lines are missing: the head that tells so must stand
+    trail.sync()
     facts.issue(Audit(count=head.count, head=head.digest))
     notes.set_numbers(**{_LAST: clock.carried_ms()})
     return True
