@@ -11,7 +11,8 @@ type Schemas = components['schemas'];
 
 export type Submission = Schemas['SubmissionView'];
 export type SubmissionCreated = Schemas['NewSubmissionView'];
-export type ConfirmedStudy = Readonly<Schemas['StudyConfirmation']>;
+/** The app never says that several patients are one: `patients` stays 1. */
+export type ConfirmedStudy = Readonly<Omit<Schemas['StudyConfirmation'], 'patients'>>;
 type Said = Schemas['NewConfirmation'];
 /** Members that the node fills in by itself may be left out. */
 export type Confirmation = Readonly<Partial<Omit<Said, 'studies' | 'documents' | 'patient'>>> & {
