@@ -432,3 +432,19 @@ def test_hints_of_anything_are_no_error(data: bytes, part10: bool) -> None:
         meta = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\0"
         data = bytes(128) + b"DICM" + meta + b"\xe0\x7f\x10\x00OW\0\0" + data
     assert find_native(data, len(data)) is None or part10
+
+
+def test_the_comparison_sees_each_octet_wherever_pieces_and_parts_are_cut() -> None:
+    data = bytes(range(1, 13))
+    cuts = [0, 1, 4, 5, 12]
+    parts = [units.Part(data[a:b], 0, None) for a, b in ((0, 5), (5, 5), (5, 6), (6, 12), (12, 12))]
+
+    def same(octets: bytes) -> bool:
+        view = memoryview(octets)
+        ends = [*cuts[1:-1], len(octets)]
+        return codecs._same(iter([view[a:b] for a, b in zip(cuts, ends, strict=False)]), parts)
+
+    assert same(data)
+    assert codecs._same(iter([memoryview(data)]), parts)
+    assert not same(data[:-1]) and not same(data + b"\0")
+    assert not any(same(data[:at] + b"\0" + data[at + 1 :]) for at in range(len(data)))
