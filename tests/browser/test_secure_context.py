@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Error, Playwright
-from support.nodes import LocalNode
+from playwright.sync_api import Error, Playwright, expect
+from support.folders import digests, write_study
+from support.nodes import LocalNode, wait_until
 from support.phone import Phone
+from support.picking import arrived, confirm, connect, pick
+from support.proxy import Line, proxied
+from support.real_clinic import RealClinic
 from support.servers import serve
 
 from node import webcert
@@ -26,6 +30,7 @@ class Site:
     clinic: LocalNode
     other: LocalNode
     url: str
+    recovery_secret: bytes
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +38,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two nodes of one mesh behind one shared name; the first has a private address in its certificate."""
     folder = tmp_path_factory.mktemp("secure")
     with LocalNode(folder / "clinic") as clinic, LocalNode(folder / "ward") as ward:
-        clinic.init()
+        sheet = clinic.init()
         clinic.start()
         clinic.admit(ward, "clinic")
         clinic.stop()
         _name_address(clinic)
         clinic.start([ward])
         ward.start([clinic])
-        yield Site(clinic, ward, f"https://test.local:{clinic.people_port}")
+        yield Site(clinic, ward, f"https://test.local:{clinic.people_port}", sheet.recovery_secret)
 
 
 def _name_address(node: LocalNode) -> None:
@@ -59,8 +64,10 @@ def _name_address(node: LocalNode) -> None:
     node.home.keep_membership(replace(membership, web_chain=tuple(chain)))
 
 
-def _phone(playwright: Playwright, chromium: str, folder: Path, url: str, *, root: bytes | None) -> Phone:
-    """Return a phone with this root among those that its user has installed."""
+def _phone(
+    playwright: Playwright, chromium: str, folder: Path, url: str, *, root: bytes | None, rules: str = ""
+) -> Phone:
+    """Return a phone with this root among those that its user has installed; `rules` say where names are."""
     home = folder / "home"
     store = home / ".pki" / "nssdb"
     store.mkdir(parents=True)
@@ -70,7 +77,7 @@ def _phone(playwright: Playwright, chromium: str, folder: Path, url: str, *, roo
         (folder / "root.crt").write_bytes(root)
         adding = [*certutil, "-A", "-n", "clinic", "-t", "C,,", "-i", str(folder / "root.crt")]
         subprocess.run(adding, check=True, capture_output=True)
-    rules = f"MAP *.local 127.0.0.1, MAP {PRIVATE} 127.0.0.1, MAP www.example.com 127.0.0.1"
+    rules += f"MAP *.local 127.0.0.1, MAP {PRIVATE} 127.0.0.1, MAP www.example.com 127.0.0.1"
     flags = [f"--host-resolver-rules={rules}"]
     return Phone(playwright, chromium, folder / "profile", url, flags=flags, home=home)
 
@@ -137,3 +144,34 @@ def test_what_waits_on_a_phone_goes_to_whichever_node_answers_for_the_shared_nam
     with pytest.raises(Error, match="Failed to fetch"):
         page.evaluate(script, "https://www.example.com")
     phone.close()
+
+
+def test_a_study_under_way_is_taken_by_another_node_that_answers_for_the_shared_name(
+    playwright: Playwright, chromium: str, site: Site, tmp_path: Path
+) -> None:
+    """All of it goes under the chosen node's own name, and goes on by itself when that node is gone."""
+    first, second, secret = site.clinic, site.other, site.recovery_secret
+    files = write_study(tmp_path / "cd", images=6, octets=1_000_000, name="Moved^Mo")
+    clinic = RealClinic(first, first, "", secret)
+    with proxied(f"127.0.0.1:{first.people_port}") as own, proxied(f"127.0.0.1:{first.people_port}") as near:
+        rules = f"MAP clinic.test.local {own.address}, "
+        shared = f"https://test.local:{near.address.rpartition(':')[2]}"
+        root = first.node.membership.genesis.web_root
+        phone = _phone(playwright, chromium, tmp_path, shared, root=root, rules=rules)
+        page = phone.open()
+        connect(page, f"{shared}/#enrol={clinic.enrolment_code()}")
+        wait_until(lambda: second.get("/api/v1/admin/devices")["devices"], 30, "the device's fact")
+        served = near.octets[0]
+        own.line = Line(rate=1_000_000)
+        pick(page, "folder", tmp_path / "cd")
+        confirm(page)
+        expect(page.get_by_text("On its way to the clinic computer…", exact=True)).to_be_visible()
+        wait_until(lambda: own.octets[0] > 1_500_000, 30, "some of the study")
+        assert near.octets[0] - served < 100_000
+        first.stop()
+    with proxied(f"127.0.0.1:{second.people_port}", listen=near.address):
+        held = arrived(RealClinic(second, second, "", secret), files)
+        expect(page.get_by_text("On the clinic computer", exact=False).first).to_be_visible()
+        phone.close()
+
+    assert digests(held) == digests(files)

@@ -2,6 +2,7 @@
 
 import { assertion, type Device, publicJwk } from './device';
 import { accepted, ask, json, LockedOut, OtherMesh, readHealth } from './http';
+import { baseNow, isDoubted } from './near';
 import type {
   AccessToken,
   Because,
@@ -54,7 +55,7 @@ export function clientOf(device: Device): Client {
 }
 
 function newClient(device: Device): Client {
-  let held: { readonly token: string; readonly until: number } | null = null;
+  let held: { readonly token: string; readonly until: number; readonly base: string } | null = null;
 
   async function grant(): Promise<Response> {
     const health = await readHealth();
@@ -68,14 +69,17 @@ function newClient(device: Device): Client {
   }
 
   async function bearer(): Promise<string> {
-    if (held !== null && performance.now() < held.until) return held.token;
+    if (isDoubted()) await readHealth();
+    // A token is of one node: another one is asked for its own.
+    if (held !== null && held.base === baseNow() && performance.now() < held.until) return held.token;
     const asked = performance.now();
     let response = await grant();
     // A node that has just started takes no assertion from before: one more is from after.
     if (NOT_KNOWN.has(response.status)) response = await grant();
     if (NOT_KNOWN.has(response.status)) throw new LockedOut();
     const answer = await json<AccessToken>(await accepted(response));
-    held = { token: answer.access_token, until: asked + 1000 * Math.max(0, answer.expires_in - SPARE_S) };
+    const until = asked + 1000 * Math.max(0, answer.expires_in - SPARE_S);
+    held = { token: answer.access_token, until, base: baseNow() };
     return held.token;
   }
 

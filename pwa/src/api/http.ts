@@ -1,5 +1,6 @@
 /** Requests to the node and what may go wrong with them. */
 
+import { baseNow, doubt, meet } from './near';
 import type { Health, Problem } from './types';
 
 /** The node was not reached, or something between here and there answered in its place. */
@@ -35,11 +36,21 @@ const SHORT_MS = 20_000;
 /** Statuses of gateways in front of a node that is not there. */
 const GATEWAY = new Set([502, 503, 504]);
 
-/** Ask the node. Throws `Unreachable` when there is no answer of its own, never for a status. */
+/** Ask the node that is near. Throws `Unreachable` when there is no answer of its own, never for a status. */
 export async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  const base = baseNow();
+  try {
+    return await askAt(base, path, init);
+  } catch (error) {
+    doubt(base);
+    throw error;
+  }
+}
+
+async function askAt(base: string, path: string, init: RequestInit): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(path, {
+    response = await fetch(base + path, {
       cache: 'no-store',
       credentials: 'omit',
       redirect: 'error',
@@ -83,9 +94,11 @@ export async function json<T>(response: Response): Promise<T> {
   }
 }
 
-/** Ask whether the node is there, and what its time is. `navigator.onLine` knows neither. */
+/** Ask which node is there, and what its time is: what follows goes to that one. `navigator.onLine` knows neither. */
 export async function readHealth(timeoutMs = 3000): Promise<Health> {
-  const response = await ask('/healthz', { signal: AbortSignal.timeout(timeoutMs) });
-  if (!response.ok) throw new Unreachable();
-  return json<Health>(response);
+  return meet(async (base) => {
+    const response = await askAt(base, '/healthz', { signal: AbortSignal.timeout(timeoutMs) });
+    if (!response.ok) throw new Unreachable();
+    return json<Health>(response);
+  });
 }

@@ -35,6 +35,8 @@ export interface Health {
   readonly node: string;
   readonly mesh: string;
   readonly version: string;
+  /** Its API under its own name; nodes of earlier versions do not tell. */
+  readonly url?: string | null;
 }
 
 export interface Problem {

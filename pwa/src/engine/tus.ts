@@ -113,7 +113,7 @@ async function create(job: Transfer): Promise<string> {
   return upload;
 }
 
-/** Return the path of an address: a token is sent to the node that served this app, and nowhere else. */
+/** Return the path of an address: a token is sent to the node that gave it, and nowhere else. */
 function pathOf(address: string): string {
   const { pathname, search } = new URL(address, self.location.origin);
   return pathname + search;
