@@ -3,7 +3,7 @@
 import pytest
 from support.facts import ALL, MeshMaker, entry_of, id_of, node_of, usual_mesh
 
-from sync.bodies import Custody, Member, Role, consent_message
+from sync.bodies import Custody, Member, Revoked, Role, consent_message
 from sync.ledger import Ledger, Outcome
 
 E = entry_of("e")
@@ -83,6 +83,17 @@ def test_a_revoked_node_may_do_nothing_and_is_given_nothing() -> None:
     assert not ledger.membership.may_receive(courier, now_ms=1)
     assert ledger.membership.members()[courier].revoked
     assert ledger.membership.is_known(courier)
+
+
+def test_a_revoked_key_stays_revoked_whoever_admits_it_again() -> None:
+    """Revocation is of the key, not of a certificate: admitted anew it is still a thief's."""
+    mesh, members = usual_mesh()
+    ledger = mesh.ledger([*members, mesh.say("root", Revoked(node_of("courier")))])
+    for author, roles in (("admin", [Role.CARRY]), ("root", ALL)):
+        ledger.add(mesh.member(author, "courier", roles, at=10_000))
+
+    assert _roles(ledger, "courier") == set()
+    assert not ledger.membership.may_receive(node_of("courier"), now_ms=1)
 
 
 def test_a_revoked_root_may_do_nothing() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +58,7 @@ class Phone:
         *,
         flags: Sequence[str] = (),
         home: Path | None = None,
+        clock: datetime | None = None,
     ) -> None:
         self._playwright = playwright
         self._chromium = chromium
@@ -64,6 +66,7 @@ class Phone:
         self._url = url
         self._flags = [*FLAGS, *flags]
         self._home = home
+        self._clock = clock
         self._context: BrowserContext | None = None
         self.problems: list[str] = []
 
@@ -78,6 +81,8 @@ class Phone:
             locale="en-GB",
         )
         self._context.set_default_timeout(WAIT_MS)
+        if self._clock is not None:
+            self._context.clock.set_system_time(self._clock)
         page = self._context.pages[0] if self._context.pages else self._context.new_page()
         page.on("pageerror", lambda error: self.problems.append(error.message))
         page.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
