@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.guarded import Guarded
+from support.nodes import LocalNode
 from support.outgoing import outcomes, outgoing, verdict
 from support.servers import serve
 from support.slices import made_slice
@@ -55,6 +56,29 @@ def test_a_token_that_ends_in_mid_study_is_renewed_and_nothing_is_sent_twice(gua
     assert guard.fetched == guard.refused + 1
     assert {fields["x-clinic"] for fields in guard.headers} == {"north"}
     pacs.close()
+
+
+def test_a_whole_delivery_outlives_its_tokens(guarded, tmp_path) -> None:
+    """From the administrator's word to the tombstone: each token opens one request, and ends."""
+    guard, url = guarded
+    guard.uses = 1
+    study = next(STUDIES)
+    files = {f"IM{n}": made_slice(study, n) for n in range(1, 9)}
+    login = {"client_id": guard.client_id, "client_secret": guard.client_secret, "token_url": f"{url}/token"}
+    with LocalNode(tmp_path / "node") as node:
+        node.init()
+        node.start()
+        node.ask("POST", "/api/v1/destinations", {"name": "main", "url": f"{url}/dicom-web", **login})
+        (entry,) = node.submit(files)
+        node.wait(lambda: node.state(entry) == "delivered", "to deliver", 60)
+
+        evidence = node.story(entry)["evidence"]
+        assert (evidence["level"], evidence["proven"]) == ("read-back", len(files))
+        assert node.troubles() == []
+    assert guard.fetched == guard.refused + 1
+    sent = [fields for fields in guard.headers if "multipart" in fields.get("content-type", "")]
+    assert len(sent) == 2  # the first was refused for its token
+    assert guard.refused > 2
 
 
 def test_a_token_serves_until_shortly_before_its_end(guarded) -> None:
