@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     copies: int = 4
     second_look_hours: float = 24.0  # after a delivery; 0 for never
     uplink_kbit_s: float = Field(default=0.0, ge=0)  # to the PACS; 0 for as fast as it goes
-    metered: bool = False  # the way to the PACS is paid by the byte: urgent studies only, and the budget
+    metered: bool = False  # ways out are paid by the byte: to the PACS urgent studies only, and the budget
     metered_mb_per_day: float = Field(default=0.0, ge=0)  # what routine studies may use of it
 
     @classmethod

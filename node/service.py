@@ -130,7 +130,12 @@ class Service:
         )
         self._delivery = Delivery(node)
         self._replicator = Replicator(
-            self._exchange, node.notes, node.clock, self._dial, every_s=node.settings.replicate_every_s
+            self._exchange,
+            node.notes,
+            node.clock,
+            self._dial,
+            every_s=node.settings.replicate_every_s,
+            metered=node.settings.metered,
         )
         self._news = News(self._exchange)
         self._discovery = Discovery(
@@ -264,6 +269,7 @@ class Service:
             ("time", 60.0, self._keep_minute),
             ("expire", 3600.0, self._intake.expire),
         )
+        node.signals.on("replicate", self._replicator.wake)  # before the job's own
         for name, seconds, work in plans:
             node.signals.on(name, self._schedule.every(name, seconds, work))
 

@@ -30,6 +30,7 @@ _VAIN_TRIES = 3  # of a found address at which nobody was ever met
 _KEPT_MS = 14 * 24 * 3_600_000  # life clock
 _BREATH_S = 0.2
 _SHORT_MS = 5_000
+_QUIET_MS = 15 * 60_000  # on a metered way: so long does a peer rest that would tell its news
 _JOIN_S = 10.0
 _IDLE_MS = 45_000  # a line that is idle for longer is opened anew
 
@@ -49,6 +50,7 @@ class Replicator:
         exchange, notes, clock: the node's.
         dial: opens the line to an address.
         every_s: how often `meet_all` is called by the clock.
+        metered: leave a peer alone while there is nothing new and its news would come by themselves.
     """
 
     def __init__(
@@ -59,12 +61,15 @@ class Replicator:
         dial: Callable[[str], PeerClient],
         *,
         every_s: float,
+        metered: bool = False,
     ) -> None:
         self._exchange = exchange
         self._notes = notes
         self._clock = clock
         self._dial = dial
         self._every_ms = int(every_s * 1000)
+        self._metered = metered
+        self._quiet: dict[NodeId, tuple[bytes, int]] = {}  # this node's fingerprints, and when
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="meet")
@@ -79,8 +84,15 @@ class Replicator:
 
     def meet_all(self) -> None:
         """Begin to meet every known peer; one that is being met is met once more after that."""
-        for key in self._places():
-            self._want(key)
+        places = self._places()
+        resting = self._resting() if self._metered else frozenset()
+        for key in places:
+            if key not in resting:
+                self._want(key)
+
+    def wake(self) -> None:
+        """Let no peer rest: something is new, or a person asks for it."""
+        self._quiet.clear()
 
     def found(self, address: str) -> bool:
         """Take note that a node of the mesh may listen there; say whether it is worth a try now."""
@@ -123,7 +135,27 @@ class Replicator:
             self._notes.note_met(address, meeting.peer, at_ms=now)
             self._notes.set_numbers(**{LAST_MIXED: now})
             self._watch(address, meeting.peer)
+            if self._metered:
+                self._note_quiet(meeting)
         return meeting
+
+    def _note_quiet(self, meeting: Meeting) -> None:
+        """Note that a meeting moved nothing: the next one would not either, as long as nothing is new."""
+        if meeting.moved:
+            self._quiet.pop(meeting.peer, None)
+        else:
+            self._quiet[meeting.peer] = self._exchange.hello().fingerprints, self._clock.monotonic_ms()
+
+    def _resting(self) -> frozenset[NodeId | str]:
+        """Return the peers to which there is nothing to say, and whose news would come by themselves."""
+        now, mine = self._clock.monotonic_ms(), self._exchange.hello().fingerprints
+        with self._lock:
+            watched = set(self._watched)
+        return frozenset(
+            peer
+            for peer, (told, at) in list(self._quiet.items())
+            if told == mine and now - at < _QUIET_MS and (peer in watched or self._dials_us(peer))
+        )
 
     def _meet_again(self, address: str) -> Meeting | None:
         """Meet over the line of the meeting before, which saves a handshake; None if there is none any more.

@@ -48,6 +48,11 @@ class Meeting:
     done: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    @property
+    def moved(self) -> bool:
+        """Whether anything went either way, or was refused."""
+        return any((self.facts_in, self.facts_out, self.blobs_in, self.blobs_out, self.refused))
+
     def count(self, **more: int) -> None:
         """Add to the counts."""
         with self.lock:

@@ -70,6 +70,40 @@ def test_a_study_reaches_a_neighbour_that_the_node_cannot_dial(cloud: LocalNode,
     clinic.wait(lambda: holds(clinic, entry), "to hold the study", _SLOW_MACHINE_S)
 
 
+def test_on_a_metered_way_nobody_is_asked_again_and_again(tmp_path: Path, cloud: LocalNode) -> None:
+    """A meeting in which nothing is new costs money each half minute; news come by themselves."""
+    with LocalNode(tmp_path / "metered", replicate_every_s=_NEVER_S, metered=True) as node:
+        cloud.admit(node, "clinic")
+        node.start([cloud])
+        replicator, peer = node.service._replicator, cloud.node.facts.node_id
+
+        def rests() -> bool:
+            replicator.meet_all()
+            return peer in replicator._resting() and not replicator._under_way
+
+        node.wait(rests, "to have nothing to say to the cloud node")
+        before = met_ms(node)
+        for _ in range(5):
+            replicator.meet_all()
+        assert not replicator._under_way
+        assert met_ms(node) == before
+        node.ask("POST", "/api/v1/admin/meet")
+        node.wait(lambda: met_ms(node) != before, "to meet because a person asked for it")
+
+        there = cloud.submit({"a.dcm": made_slice(4, 1)})[0]
+        node.wait(lambda: holds(node, there), "to hold what is new there", _SLOW_MACHINE_S)
+        here = node.submit({"a.dcm": made_slice(5, 1)})[0]
+        cloud.wait(lambda: holds(cloud, here), "to hold what is new here", _SLOW_MACHINE_S)
+
+        node.wait(rests, "to have nothing to say again")
+        cloud.stop()
+        node.wait(lambda: peer not in replicator._resting(), "to know that no news would come")
+
+
+def met_ms(node: LocalNode) -> list[int | None]:
+    return [peer.met_ms for peer in node.node.notes.peers()]
+
+
 def holds(node: LocalNode, entry: str) -> bool:
     held = node.node.queue.get(bytes.fromhex(entry))  # type: ignore[arg-type]
     return held is not None and held.complete
