@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 
 import httpx
+from support.dicoms import study_zip
 from support.intake import Bench, Phone, app_of
 from support.servers import serve
 
@@ -39,6 +40,29 @@ def test_a_device_and_a_node_have_quotas(tmp_path: Path) -> None:
         (507, "device-quota"),
         (507, "node-quota"),
     ]
+
+
+def test_a_disk_that_fills_in_mid_upload_costs_no_byte(tmp_path: Path) -> None:
+    """Nobody has to begin anew: what was answered stays, and it goes on when there is room."""
+    free, data = [1 << 30], study_zip(1, 300)
+    bench = Bench(tmp_path / "node", reserve_bytes=1_000, free_bytes=lambda: free[0])
+    with serve(app_of(bench.intake)) as base:
+        phone = Phone(base)
+        submission, url = phone.begin(len(data))
+        half = phone.send(url, data[:50_000])
+        free[0] = 0
+        full = phone.send(url, data[50_000:], 50_000)
+        offset = phone.http.head(url).headers["Upload-Offset"]
+        free[0] = 1 << 30
+        rest = phone.send(url, data[50_000:], 50_000)
+        phone.http.close()
+    bench.work()
+    view = bench.view(submission)
+    bench.close()
+
+    assert (half.status_code, rest.status_code, offset) == (204, 204, "50000")
+    assert (full.status_code, full.json()["code"]) == (507, "disk-full")
+    assert (view["state"], view["examination"]["studies"][0]["instances"]) == ("examined", 300)
 
 
 def test_the_contract_tells_the_limits(tmp_path: Path) -> None:
