@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, expect
 from pydicom.data import get_testdata_file
+from support.camera import CAMERA
 from support.phone import Clinic, Phone
 
 CD = Path(str(get_testdata_file("dicomdirtests/DICOMDIR"))).parent
@@ -47,6 +48,11 @@ def tour(page: Page, phone: Phone, clinic: Clinic, folder: Path) -> Iterator[str
     """
     page.get_by_role("button", name="Connect").wait_for()
     yield "connect"
+    page.evaluate(CAMERA, [[0]])
+    page.get_by_role("button", name="Scan the code with the camera").click()
+    expect(page.locator("video")).to_be_visible()
+    yield "scanner"
+    page.get_by_role("button", name="Type the code instead").click()
     page.get_by_role("button", name="Connect").click()
     page.get_by_role("button", name="Upload Study").wait_for()
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
