@@ -1,6 +1,6 @@
 /** What a person is told of an item: one sentence, a chain of steps, two lines about safety. */
 
-import { isDone, isSettledItem, isWithdrawn, type OutboxItem, type StepName } from './outbox';
+import { isDone, isSettled, isSettledItem, isWithdrawn, type OutboxItem, type StepName } from './outbox';
 
 /** `act` is the only tone that is shown in red: a person must do something. */
 export type Tone = 'quiet' | 'moving' | 'done' | 'act';
@@ -87,6 +87,28 @@ export function sentence(item: OutboxItem, sending: boolean): Sentence {
   if (item.received) return say('journey.checking', 'moving');
   if (sending) return say('journey.sending', 'moving');
   return say('journey.saved', 'quiet');
+}
+
+/** One more sentence about a study that is still on its way: what holds it up, or how long it may take. */
+export type Aside =
+  | { readonly key: 'aside.no-network' | 'aside.pacs-busy' | 'aside.credentials' | 'aside.study' }
+  | { readonly key: 'aside.silent'; readonly count: number }
+  | { readonly key: 'aside.estimate'; readonly seconds: number };
+
+const SETBACKS = ['no-network', 'pacs-busy', 'credentials', 'study'] as const;
+
+/** Return what is to be said besides the sentence, if anything; a person who must act hears that alone. */
+export function aside(item: OutboxItem): Aside | null {
+  if (!item.kept || item.problem !== null || isSettledItem(item)) return null;
+  const open = item.entries.filter((entry) => !isSettled(entry) && entry.trouble === null);
+  const setback = SETBACKS.find((known) => open.some((entry) => entry.setback === known));
+  if (setback !== undefined) return { key: `aside.${setback}` };
+  const count = Math.max(0, ...open.map((entry) => entry.silent ?? 0));
+  if (count > 0) return { key: 'aside.silent', count };
+  const estimates = open.map((entry) => entry.estimateS ?? null);
+  const known = estimates.filter((seconds) => seconds !== null);
+  if (known.length === 0 || known.length < estimates.length) return null;
+  return { key: 'aside.estimate', seconds: Math.max(...known) };
 }
 
 /**

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { chain, safety, sentence } from './journey';
+import { aside, chain, safety, sentence } from './journey';
 import {
   after,
   current,
@@ -131,6 +131,19 @@ test('waiting without a network is quiet, and only trouble calls a person', () =
   expect(sentence(NEW, false)).toMatchObject({ key: 'journey.saved', tone: 'quiet' });
   expect(sentence(NEW, true)).toMatchObject({ key: 'journey.sending', tone: 'moving' });
   expect(sentence(at(entry(['clinic'], { trouble: 'conflict' })), false)).toMatchObject({ tone: 'act' });
+});
+
+test('one sentence more says what holds a study up, or how long it may take', () => {
+  const said = (more: Partial<EntryView>) => aside(at(entry(['clinic', 'cloud'], more)));
+
+  expect(said({})).toBeNull();
+  expect(said({ estimateS: 240 })).toEqual({ key: 'aside.estimate', seconds: 240 });
+  expect(said({ silent: 2, estimateS: 240 })).toEqual({ key: 'aside.silent', count: 2 });
+  expect(said({ setback: 'pacs-busy', silent: 2 })).toEqual({ key: 'aside.pacs-busy' });
+  expect(said({ setback: 'of a later version' })).toBeNull();
+  // Whoever must act hears that alone, and of what has arrived nothing is held up.
+  expect(said({ setback: 'study', trouble: 'conflict' })).toBeNull();
+  expect(aside(at(entry(['clinic', 'pacs'], { silent: 1 })))).toBeNull();
 });
 
 test('the sentence names who carries the study', () => {

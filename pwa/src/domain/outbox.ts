@@ -25,6 +25,11 @@ export interface EntryView {
   readonly copies: number;
   readonly journey: readonly JourneyStep[];
   readonly trouble: string | null;
+  /** Computers that said that they hold it, and have not been heard of for long. Not known to earlier versions. */
+  readonly silent?: number;
+  /** Why the delivery stands still, and how many seconds it may still take: as the node that delivers tells. */
+  readonly setback?: string | null;
+  readonly estimateS?: number | null;
 }
 
 export interface OutboxItem {
@@ -162,7 +167,8 @@ export function isWithdrawn(entry: EntryView): boolean {
   return entry.state === 'withdrawn' || entry.state === 'partly-delivered';
 }
 
-function isSettled(entry: EntryView): boolean {
+/** Return whether the entry has reached its end: confirmed by the PACS, or taken back. */
+export function isSettled(entry: EntryView): boolean {
   return hasDone(entry, 'pacs') || isWithdrawn(entry);
 }
 

@@ -179,9 +179,15 @@ async function send(ports: Ports, item: OutboxItem): Promise<readonly OutboxEven
 }
 
 function view(study: Study): EntryView {
-  const { entry_id: id, code, state, copies, trouble } = study;
+  const { entry_id: id, code, state, copies, trouble, delivery } = study;
+  const estimate = delivery?.estimate_s;
   const journey = study.journey
     .map(({ step, done, at = null, by = null }) => ({ step: step as StepName, done, at, by }))
     .filter(({ step }) => CHAIN.includes(step));
-  return { id, code, state, copies, journey, trouble: trouble === null ? null : String(trouble.code) };
+  return {
+    ...{ id, code, state, copies, journey, trouble: trouble === null ? null : String(trouble.code) },
+    silent: study.silent?.length ?? 0,
+    setback: delivery?.setback ? String(delivery.setback) : null,
+    estimateS: typeof estimate === 'number' ? estimate : null,
+  };
 }

@@ -1,7 +1,7 @@
 /** One study's way, until the hospital has confirmed it; then `Done`. */
 
 import { useEffect, useState } from 'react';
-import { safety } from '../domain/journey';
+import { aside, safety } from '../domain/journey';
 import { isSettledItem, type OutboxItem } from '../domain/outbox';
 import { type Pace, remaining } from '../domain/pace';
 import { hasBackgroundSync } from '../engine/background';
@@ -53,6 +53,7 @@ function Progress({ item }: { readonly item: OutboxItem }) {
         <p aria-live="polite" className={`text-balance font-semibold text-xl leading-snug ${TONES[tone]}`}>
           {text}
         </p>
+        <Besides item={item} />
         <Sending item={item} />
         {item.problem === null && <Safety item={item} />}
       </Card>
@@ -71,6 +72,20 @@ function Progress({ item }: { readonly item: OutboxItem }) {
       </div>
     </Page>
   );
+}
+
+/** What holds the study up on its further way, or how long it may take. */
+function Besides({ item }: { readonly item: OutboxItem }) {
+  const { t, span } = useApp((state) => state.language);
+  const said = aside(item);
+  if (said === null) return null;
+  const values =
+    said.key === 'aside.silent'
+      ? { count: said.count }
+      : said.key === 'aside.estimate'
+        ? { span: span(said.seconds) }
+        : {};
+  return <p className="text-muted text-sm">{t(said.key, values)}</p>;
 }
 
 function Sending({ item }: { readonly item: OutboxItem }) {
