@@ -49,6 +49,8 @@ def main() -> None:
         phone = Phone(playwright, chromium, Path(work) / "profile", clinic.url)
         page = phone.open(f"#enrol={clinic.enrolment_code()}")
         page.evaluate("localStorage.setItem('testers', 'yes')")
+        page.reload()
+        page.get_by_label("Code", exact=True).fill(clinic.enrolment_code())
         if said.dark:
             page.emulate_media(color_scheme="dark")
         for name in tour(page, phone, clinic, Path(work)):
