@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import node
+from node.confined import kill_when_late
 from node.errors import WorkerFailed
 from node.intake import frames
 from node.intake.detect import DOCUMENTS, Content
@@ -200,12 +201,7 @@ class HeaderReader:
         return cast("BinaryIO", self._process.stdout), cast("BinaryIO", self._process.stdin)
 
     def _watch(self, process: "subprocess.Popen[bytes]", stopped: threading.Event) -> None:
-        """Kill a worker that is late; reading from it then ends at once. Windows pipes know no timeout."""
-        while not stopped.wait(min(1.0, self._timeout_s / 4)):
-            deadline = self._deadline
-            if deadline is not None and time.monotonic() > deadline:
-                process.kill()
-                return
+        kill_when_late(process, stopped, lambda: self._deadline, every_s=min(1.0, self._timeout_s / 4))
 
     def _stop(self) -> None:
         self._stopped.set()

@@ -8,7 +8,6 @@ dumps are limited by the system.
 import json
 import os
 import sys
-from contextlib import suppress
 from dataclasses import asdict
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 import pydicom
 from pydicom.dataset import Dataset
 
+from node.confined import limit_cpu, limit_memory
 from node.intake import frames, headless, pictures
 from node.intake.charsets import corrected
 from node.intake.frames import ANSWER, FILE, MORE, NEED, OPENING, READY, WANT, receive, send
@@ -188,31 +188,12 @@ def _ask(source: BinaryIO, sink: BinaryIO, at: int, size: int) -> bytes:
     return payload
 
 
-def _limit() -> None:
-    """Limit the memory of this process; not every system can."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _limit_cpu() -> None:
-    """Give this process ten more seconds of CPU time, not every system can."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(usage.ru_utime + usage.ru_stime) + CPU_S
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-
-
 def main() -> None:
     """Answer for one file after the other until the input ends."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing printed gets between the frames
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    _limit()
+    limit_memory(MEMORY_BYTES)
     send(sink, READY)
     while True:
         try:
@@ -221,7 +202,7 @@ def main() -> None:
             return
         if kind != FILE:
             return
-        _limit_cpu()
+        limit_cpu(CPU_S)
         size, kind = OPENING.unpack_from(payload)
         told = summary_of(size, frames.KINDS[kind], payload[OPENING.size :], source, sink)
         send(sink, ANSWER, json.dumps(told).encode())

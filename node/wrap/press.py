@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 import node
+from node.confined import kill_when_late
 from node.errors import NodeError, WorkerFailed
 from node.wrap.order import Order
 
@@ -243,12 +244,7 @@ class Press:
         return cast("BinaryIO", self._process.stdout), cast("BinaryIO", self._process.stdin)
 
     def _watch(self, process: "subprocess.Popen[bytes]", stopped: threading.Event) -> None:
-        """Kill a process that is late; reading from it then ends at once."""
-        while not stopped.wait(min(1.0, self._timeout_s / 4)):
-            deadline = self._deadline
-            if deadline is not None and time.monotonic() > deadline:
-                process.kill()
-                return
+        kill_when_late(process, stopped, lambda: self._deadline, every_s=min(1.0, self._timeout_s / 4))
 
 
 def _held(pieces: list[bytes]) -> Callable[[], Iterator[bytes]]:

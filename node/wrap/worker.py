@@ -9,9 +9,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import BinaryIO
 
+from node.confined import limit_cpu, limit_memory
 from node.wrap.instance import Made
 from node.wrap.order import Order
 
@@ -69,32 +69,13 @@ def _serve(source: BinaryIO, sink: BinaryIO, line: bytes) -> None:
     sink.flush()
 
 
-def _limit() -> None:
-    """Limit this process's memory; not every system can."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _limit_cpu() -> None:
-    """Give this process a minute more of CPU time; not every system can."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(usage.ru_utime + usage.ru_stime) + CPU_S
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-
-
 def main() -> None:
     """Answer one order after the other until the input ends."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing printed gets between the answers
-    _limit()
+    limit_memory(MEMORY_BYTES)
     while line := source.readline():
-        _limit_cpu()
+        limit_cpu(CPU_S)
         _serve(source, sink, line)
 
 

@@ -94,7 +94,7 @@ def test_a_courier_gives_up_at_the_cloud_what_has_arrived_there_and_at_no_other_
     courier.travel([clinic])
 
     courier.wait(lambda: "courier" in holders(courier, second), "to carry the second", 60)
-    assert set(clinic.states([first, second])) == {"at-forwarder", "carried"}
+    clinic.wait(lambda: clinic.states([first, second]) == {"at-forwarder", "carried"}, "to hear of both")
 
 
 @contextmanager

@@ -154,6 +154,7 @@ class Proxy:
                 there, back = await asyncio.open_connection(*self._target, limit=_PIECE)
                 here.add(back)
                 await asyncio.gather(self._carry(reader, back, 0, here), self._carry(there, writer, 1, here))
+                await here.finish()
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -214,6 +215,14 @@ class _Connection:
         """Count octets; say whether there were too many."""
         self._octets += octets
         return limit is not None and self._octets > limit
+
+    async def finish(self) -> None:
+        """End it as its peers did: what was written still comes through."""
+        for writer in self._writers:
+            writer.close()
+        for writer in self._writers:
+            await writer.wait_closed()
+        self._writers.clear()
 
     def reset(self) -> None:
         """End it at once; the peers see a reset."""

@@ -39,6 +39,8 @@ class Search:
     def in_octets(self, data: bytes) -> set[bytes]:
         """Return the markers that are in there, in whatever form."""
         self.searched += len(data)
+        if not data.strip(b"\0"):
+            return set()  # a node's ballast: megabytes of nothing
         found = self._plain(data)
         for unpacked in _unpacked(data):
             found |= self._plain(unpacked)

@@ -36,6 +36,8 @@ def found_in(paths: Iterable[Path], wanted: frozenset[bytes]) -> list[str]:
             data = path.read_bytes()
         except FileNotFoundError:
             continue
+        if not data.strip(b"\0"):
+            continue  # a node's ballast: megabytes of nothing
         if any(marker in data for marker in wanted):
             hits.append(path.name)
     return hits
