@@ -34,7 +34,7 @@ export function Scanner(props: { readonly found: (code: string) => void; readonl
         muted
         playsInline
         aria-label={t('scan.label')}
-        className="aspect-square w-full rounded-2xl bg-sunken object-cover"
+        className="mx-auto aspect-square w-full max-w-80 rounded-2xl bg-sunken object-cover"
       />
       <p className="text-muted text-sm">{t('scan.text')}</p>
       <Button look="plain" wide onClick={props.cancel}>
