@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from node.errors import BadSettings
+from node.lines import watch_line
 
 _KEEP_ALIVE_S = 60  # nodes meet every half minute, and phones send parts with pauses
 _GRACE_S = 3
@@ -116,6 +117,7 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        watch_line(listener)  # what it accepts inherits that
     except OSError:
         listener.close()
         raise BadSettings(f"port {port} is taken; set another {setting}") from None

@@ -14,12 +14,14 @@ from typing import Any
 import httpx
 
 from node.errors import PeerRefused, PeerUnreachable
+from node.lines import watch_line
 from node.mesh import tls, wire
 from node.store.squeeze import squeezed, unsqueezed
 from sync import cbor
 from sync.ids import BlobId, EntryId, NodeId
 
 _TIMEOUT = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
+_HELLO_TIMEOUT = httpx.Timeout(20.0, connect=5.0)  # the first thing on a line: nothing else is in its way
 _NEWS_TIMEOUT = httpx.Timeout(connect=5.0, read=wire.NEWS_WAIT_S + 15.0, write=15.0, pool=15.0)
 _AGAIN_TIMEOUT = httpx.Timeout(8.0)  # of a hello over a line that may have died meanwhile
 _MAX_PROBLEM = 65_536
@@ -59,6 +61,7 @@ class PeerClient:
         self._lock = threading.Lock()
         self._is_cut = False
         self._sockets: list[socket.socket] = []
+        self._at_end: NodeId | None = None  # whose key the handshake has shown
 
     def cut(self) -> None:
         """Cut the line: what goes on over it ends at once, with `PeerUnreachable`; from any thread."""
@@ -79,10 +82,12 @@ class PeerClient:
 
     def hello(self, said: wire.Hello) -> wire.Hello:
         """Say hello and return the peer's answer."""
-        timeout = _AGAIN_TIMEOUT if self._was_met else _TIMEOUT
+        timeout = _AGAIN_TIMEOUT if self._was_met else _HELLO_TIMEOUT
         headers = {"Content-Type": wire.CBOR_TYPE}
         answer = self._ask("POST", "/hello", content=said.encode(), headers=headers, timeout=timeout)[1]
         theirs = wire.decode_hello(answer)
+        if theirs.node != self._at_end:
+            raise PeerRefused("the peer says that it is another node than its key shows", "wrong-node")
         self._was_met = True
         self._squeezes = _ZSTD in theirs.caps
         return theirs
@@ -134,7 +139,7 @@ class PeerClient:
             _check(answer)
             if offset and answer.status_code != 206:
                 raise PeerRefused("the peer does not know ranges")
-            yield from answer.iter_bytes()  # as it comes: what was cut off in a buffer would come again
+            yield from answer.iter_raw()  # as it comes: what was cut off in a buffer would come again
 
     def put_blob(self, blob: BlobId, offset: int, data: bytes, total: int) -> None:
         """Send a blob's octets from `offset` on."""
@@ -172,20 +177,24 @@ class PeerClient:
             raise PeerUnreachable("the line was cut")
         try:
             yield
-        except (httpx.TransportError, httpx.StreamError, tls.WrongNode):
+        except (httpx.RequestError, httpx.StreamError, tls.WrongNode):
             raise PeerUnreachable("the peer does not answer, or the line was cut") from None
 
     def _trace(self, request: httpx.Request) -> None:
         request.extensions = {**request.extensions, "trace": self._note_socket}
 
     def _note_socket(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note the socket of a new connection (httpcore's trace extension)."""
+        """Note the socket of a new connection (httpcore's trace extension), and who is at its other end."""
         if event != "connection.start_tls.complete":
             return
         made = info["return_value"].get_extra_info("socket")
+        shown = info["return_value"].get_extra_info("ssl_object").getpeercert(True)  # DER
+        node = tls.node_id_of(shown) if shown else None
+        watch_line(made)
         with self._lock:
             self._sockets.append(made)
-            if self._is_cut:
+            self._at_end = self._at_end or node
+            if self._is_cut or node != self._at_end:
                 _cut(made)
 
 
@@ -196,7 +205,9 @@ def _cut(made: socket.socket) -> None:
 
 
 def _check(answer: httpx.Response) -> None:
-    """Raise what an answer's problem says (RFC 9457)."""
+    """Raise what an answer's problem says (RFC 9457). Nobody asked for a coding that httpx would undo."""
+    if answer.headers.get("content-encoding", "") not in ("", "identity", _ZSTD):
+        raise PeerRefused("the peer's answer has a coding that nobody asked for")
     if not answer.is_success:
         code = code_of(read_bounded(answer, _MAX_PROBLEM))
         raise PeerRefused(f"the peer answered {answer.status_code}", code)
@@ -208,7 +219,7 @@ def read_bounded(answer: httpx.Response, limit: int) -> bytes:
     Raises:
         PeerRefused: it is longer than `limit`.
     """
-    return _bounded(answer.iter_bytes(), limit)
+    return _bounded(answer.iter_raw(), limit)
 
 
 def _bounded(pieces: Iterable[bytes], limit: int) -> bytes:
@@ -224,6 +235,6 @@ def code_of(body: bytes) -> str:
     """Return the stable code of a problem, or nothing."""
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return str(said.get("code", ""))[:40] if isinstance(said, dict) else ""

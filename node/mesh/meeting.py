@@ -7,7 +7,7 @@ order, says `sync.plan`.
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from sync.segments import SEGMENT_BYTES
 log = logging.getLogger(__name__)
 _MAX_ROUNDS = 400
 _AT_MOST = 64  # blobs given before asking again what the peer lacks
+_TIMES = 3  # that one blob is given in one meeting to a peer that takes it and still lacks it
 _NAMES = {FactClass.PERMANENT: "permanent", FactClass.LIVE: "live"}
 
 
@@ -295,14 +296,19 @@ class _Meet:
         two questions.
         """
         few = wire.IN_FLIGHT
+        times: Counter[BlobId] = Counter()
         while True:
             here = [(blob, offset) for blob, offset in lack.blobs if self._holdings.blobs.has(blob)]
             moves = here[:few]
             given = list(pool.map(lambda move: self._give_blob(*move), moves))
+            times.update(blob for blob, _ in moves)
             if not any(given) or len(moves) == len(here):
                 return
             again = self._client.lack([entry]).get(entry)
             if again is None or again.manifest:
+                return
+            if max(times.values()) >= _TIMES:
+                log.info("peer keeps no blobs entry=%s", short(entry))
                 return
             alone = len(again.blobs) == len(lack.blobs) - len(moves)
             few = min(2 * few, _AT_MOST) if alone else wire.IN_FLIGHT
