@@ -22,6 +22,7 @@ from support.netnodes import NetNode, a_year_later, all_equal, copied, forks_at,
 from support.netns import Lab
 from support.slices import made_slice
 
+from node.errors import PeerUnreachable
 from sync.bodies import Custody, Tombstone
 from sync.ids import EntryId
 
@@ -170,7 +171,7 @@ def test_a_study_that_was_cut_in_the_middle_goes_on_where_it_was_cut(world: Worl
     courier, machine = world.courier, world.courier.machine
     machine.slow_down(2_000_000)
     courier.carried_to(NORTH)
-    courier.wait(lambda: kept_parts(courier) > octets // 4, "a quarter of the study to be on its disk", 60)
+    courier.wait(lambda: kept_parts(courier) > octets // 4, "a quarter of it to be on its disk", 60)
     courier.kill()
     before = machine.received()
     other = world.hand_in(world.north)  # life goes on meanwhile
@@ -178,6 +179,36 @@ def test_a_study_that_was_cut_in_the_middle_goes_on_where_it_was_cut(world: Worl
     courier.start()
     courier.wait(lambda: world.holds(entry, other), "to hold both", 60)
     assert machine.received() - before < octets
+    machine.speed_up()
+    world.settle()
+
+
+def test_a_link_that_drops_under_a_meeting_is_noticed_and_nothing_starts_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The radio is gone and nobody says so; both laptops stay on, and it comes back."""
+    files = noisy_study(next(_STUDIES), 2, 4_000_000)
+    octets = sum(map(len, files.values()))
+    entry = world.hand_in(world.north, files)
+    courier, machine = world.courier, world.courier.machine
+    machine.slow_down(2_000_000)
+    before = machine.received()
+    courier.carried_to(NORTH)
+    monkeypatch.setattr("node.lines._UNHEARD_MS", 3_000)  # of this line of the test; nodes wait for 30 s
+    with world.north.line_to(courier) as line:
+        line.lack([])
+        courier.wait(lambda: kept_parts(courier) > octets // 4, "a quarter of it to be on its disk", 60)
+        machine.pull()
+        began = time.monotonic()
+        with pytest.raises(PeerUnreachable):
+            line.lack([])
+        assert time.monotonic() - began < 50  # the kernel said so, before the 60 s of silence were over
+    other = world.hand_in(world.north)  # life goes on meanwhile
+    assert not world.holds(entry)
+
+    machine.plug()
+    courier.wait(lambda: world.holds(entry, other), "to hold both", 90)
+    assert machine.received() - before < 1.6 * octets
     machine.speed_up()
     world.settle()
 
