@@ -20,6 +20,12 @@ UIDS = [f"2.25.91.1.{n}" for n in range(1, 5)]
 HOUR_MS = 3_600_000
 
 
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of a hundred, so that a few hundred small images make several."""
+    monkeypatch.setattr("node.jobs.pieces._CHUNK_INSTANCES", 100)
+
+
 @pytest.fixture
 def pacs() -> Iterator[LyingPacs]:
     with lying_pacs() as served:
