@@ -122,7 +122,7 @@ def test(arguments: Sequence[str]) -> int:
         npm, folder = find_npm()
         verdicts.append(_judge(Check("app check", [*npm, "run", "check"], PWA), path=folder))
     colour = ["--color=yes"] if sys.stdout.isatty() and "NO_COLOR" not in os.environ else []
-    spread = [] if arguments else ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+    spread = [] if arguments else ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--reruns", "1"]
     verdict, closing_line = _show_pytest([python, "-m", "pytest", *colour, *spread, *arguments])
     verdicts.append(verdict)
 
