@@ -21,6 +21,7 @@ from support.ports import free_port
 from node.deliver.association import COMMIT, GET, VERIFY
 
 _START_S = 20
+_TRIES = 3  # somebody else may take the port meanwhile
 _SYNTAXES = [
     *("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"),
     *("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"),
@@ -34,15 +35,20 @@ def running_storescp(folder: Path, *options: str) -> Iterator[str]:
     binary = shutil.which("storescp")
     assert binary is not None
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    command = [binary, "--fork", "+xa", "+B", "-od", str(folder), "-aet", "RECEIVER", *options, str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_until_open(port)
-        yield f"dicom://RECEIVER@127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    command = [binary, "--fork", "+xa", "+B", "-od", str(folder), "-aet", "RECEIVER", *options]
+    said = folder.with_suffix(".out")
+    for _ in range(_TRIES):
+        port = free_port()
+        with said.open("ab") as out:
+            process = subprocess.Popen([*command, str(port)], stdout=out, stderr=out)
+        try:
+            if _opens(port, process):
+                yield f"dicom://RECEIVER@127.0.0.1:{port}"
+                return
+        finally:
+            process.terminate()
+            process.wait(20)
+    raise RuntimeError(f"storescp did not start: {said.read_text(errors='replace')[-1000:]}")
 
 
 @dataclass
@@ -190,10 +196,11 @@ def _parsed(syntax: str, data_set: bytes) -> Dataset:
     return parsed
 
 
-def _wait_until_open(port: int) -> None:
+def _opens(port: int, process: "subprocess.Popen[bytes]") -> bool:
+    """Wait until a process listens; False if it ended instead, or does not."""
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+            return process.poll() is None
         time.sleep(0.05)
-    raise RuntimeError("the receiver did not start")
+    return False
