@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from support import orthanc
+from support.programs import of_the_system
 
 _CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 
@@ -44,4 +45,4 @@ def find_chromium() -> str | None:
 
 
 def _on_path(program: str) -> bool:
-    return bool(shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin"))
+    return bool(of_the_system(program) or shutil.which(program, path="/usr/sbin:/sbin"))

@@ -1,7 +1,6 @@
 """C-STORE receivers on real sockets: DCMTK's storescp, and pynetdicom's with what a test lets it offer."""
 
 import contextlib
-import shutil
 import socket
 import ssl
 import subprocess
@@ -17,6 +16,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.dsutils import decode
 from support.ports import free_port
+from support.programs import of_the_system
 
 from node.deliver.association import COMMIT, GET, VERIFY
 
@@ -32,7 +32,7 @@ _SYNTAXES = [
 @contextlib.contextmanager
 def running_storescp(folder: Path, *options: str) -> Iterator[str]:
     """Start DCMTK's storescp, which offers C-STORE and nothing else; give its address."""
-    binary = shutil.which("storescp")
+    binary = of_the_system("storescp")
     assert binary is not None
     folder.mkdir(parents=True, exist_ok=True)
     command = [binary, "--fork", "+xa", "+B", "-od", str(folder), "-aet", "RECEIVER", *options]
