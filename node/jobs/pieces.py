@@ -12,7 +12,7 @@ from sync.entries import EntryView
 from sync.evidence import Change, Evidence, Expected, InstanceProof, Outcome
 from sync.manifest import IndexedInstance
 
-_CHUNK_INSTANCES = 1000  # octets bound a chunk as a rule; each chunk costs two listings of the whole study
+_CHUNK_INSTANCES = 2000  # octets bound a chunk as a rule; each chunk costs two listings of the whole study
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def noted(study: Study, proofs: Mapping[int, Proof]) -> dict[str, InstanceProof]
 
 
 def in_chunks(outgoing: Iterable[Outgoing], most_bytes: int) -> Iterator[list[Outgoing]]:
-    """Yield what is sent and proven together: at most 1,000 instances, or about so many bytes."""
+    """Yield what is sent and proven together: at most 2,000 instances, or about so many bytes."""
     chunk: list[Outgoing] = []
     size = 0
     for one in outgoing:
