@@ -29,7 +29,7 @@ FILE_NAME = "trail.jsonl"
 _FIRST_PREV = "0" * 64
 _WORD = re.compile(r"[A-Za-z0-9_.:@+/ -]{0,64}")
 _MOST_WAITING = 10_000
-_SYNC_MS = 1_000  # each line by itself would cost a submission a tenth of its time
+_SYNC_MS = 1_000  # each line of a study's way by itself would cost a submission a tenth of its time
 _QUIET_MS = 60_000  # refusals of one kind from one sender make one line a minute
 
 
@@ -135,6 +135,7 @@ class Trail:
         self._lock = threading.Lock()
         self._waiting: list[dict[str, Any]] = []
         self._synced_ms = -_SYNC_MS
+        self._later: threading.Timer | None = None  # makes durable what was written since
         self._quiet: dict[tuple[str, str], _Quiet] = {}
         files.make_dirs(folder)
         cut = self._drop_torn_line()
@@ -158,8 +159,9 @@ class Trail:
         outcome: int = 0,
         at_ms: int | None = None,
         detail: Mapping[str, str | int] | None = None,
+        durably: bool = False,
     ) -> None:
-        """Add a line. It is written at once, and durable within a second or with `sync`.
+        """Add a line. It is written at once, and durable on return if `durably`, else within a second.
 
         Args:
             what: a key of `EVENTS`.
@@ -190,7 +192,7 @@ class Trail:
                 key: _word(value) if isinstance(value, str) else value for key, value in detail.items()
             }
         with self._lock:
-            self._append(line)
+            self._append(line, durably=durably)
 
     def refused(self, who: str, code: str) -> None:
         """Add a line for a refused request; one a minute for each sender and code, with how many more."""
@@ -207,8 +209,9 @@ class Trail:
         self.record("access-refused", who, outcome=4, detail={"code": code, **more})
 
     def sync(self) -> None:
-        """Make every line durable: before the head is signed, and every minute."""
+        """Make every line durable: a second after one was written, and before the head is signed."""
         with self._lock, contextlib.suppress(OSError):
+            self._later = None
             descriptor = os.open(self._path, os.O_RDWR)
             try:
                 files.sync_file(descriptor)
@@ -230,7 +233,7 @@ class Trail:
         """Read the whole trail, and hold it against heads that were signed before (count → hash)."""
         return verify(_read(self._path), heads or {})
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def _append(self, line: dict[str, Any], *, durably: bool) -> None:
         self._waiting.append(line)
         del self._waiting[:-_MOST_WAITING]
         head, text = self._head, b""
@@ -239,7 +242,7 @@ class Trail:
             head = Head(head.count + 1, hashlib.sha256(octets).digest())
             text += octets + b"\n"
         now = self._clock.monotonic_ms()
-        durably = now - self._synced_ms >= _SYNC_MS
+        durably = durably or now - self._synced_ms >= _SYNC_MS
         try:
             _add(self._path, text, durably=durably)
         except OSError as error:
@@ -250,6 +253,10 @@ class Trail:
         self._synced_ms = now if durably else self._synced_ms
         self._size += len(text)
         self._waiting.clear()
+        if not durably and self._later is None:
+            self._later = threading.Timer(_SYNC_MS / 1000, self.sync)
+            self._later.daemon = True
+            self._later.start()
 
     def _cut_back(self, size: int) -> None:
         """Take away what a write that failed has left."""

@@ -230,6 +230,7 @@ class Service:
         origins.allow(app, mesh_name)
         app.add_middleware(BodyLimit, exempt=("/api/v1/uploads",))
         app.add_middleware(audit.Audited, trail=node.audit)
+        app.add_middleware(origins.KnownHosts, local_port=lambda: self._door.local_port)
         app.include_router(health.router(node, self._door.own_url))
         app.include_router(auth.router(self._authoriser))
         app.include_router(submissions.router(self._intake, require))
@@ -237,7 +238,7 @@ class Service:
         app.include_router(quarantine.router(self._quarantine, require))
         for part in (studies, decisions, destinations, devices, audit, unlocking):
             app.include_router(part.router(node, require))
-        app.include_router(events.router(node.signals, require))
+        app.include_router(events.router(node.signals, require, self._authoriser.still))
         app.include_router(admin.router(node, self._inviter, require))
         app.include_router(members.router(node, self._inviter, require))
         app.include_router(sticks.router(node, self._exchange, require))
@@ -275,7 +276,6 @@ class Service:
 
     def _keep_minute(self) -> None:
         keep_time(self._node.notes, self._node.clock)
-        self._node.audit.sync()
 
     def _work_through_intake(self) -> None:
         worked = False

@@ -13,7 +13,9 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from node.callers import Door, patient
 from node.errors import BadSettings
 from node.lines import watch_line
 
@@ -31,7 +33,7 @@ class Servers:
         self._thread: threading.Thread | None = None
 
     def add(
-        self, app: FastAPI, host: str, port: int, *, setting: str, context: Any = None, http: Any = "auto"
+        self, app: FastAPI, host: str, port: int, *, setting: str, context: Any = None, http: Any = None
     ) -> int:
         """Take a port for an application and return its number; port 0 takes any.
 
@@ -44,7 +46,7 @@ class Servers:
             BadSettings: the port is taken.
         """
         listener = _listen(host, port, setting)
-        server = _server(app, context=context, http=http)
+        server = _server(app, context=context, http=patient(http or AutoHTTPProtocol))
         self._pairs.append((server, listener))
         if self._loop is not None:  # the others are being served already
             asyncio.run_coroutine_threadsafe(server.serve(sockets=[listener]), self._loop)
@@ -113,7 +115,8 @@ def _server(app: FastAPI, *, context: Any, http: Any) -> uvicorn.Server:
 
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    alone = host in ("127.0.0.1", "::1") and setting == "local_port"
+    listener = Door(socket.AF_INET6 if ":" in host else socket.AF_INET, alone=alone)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

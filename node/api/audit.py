@@ -65,6 +65,7 @@ ACTS: dict[tuple[str, str], str] = {
 }
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _SEEN = "submission-seen"
+_FREQUENT = frozenset({"token-granted", "submission-begun", "upload-begun"})
 _LINES = 100_000
 
 
@@ -93,7 +94,12 @@ def _id_in(values: Any) -> bytes | None:
 
 
 class Audited:
-    """ASGI middleware: record what was asked for once it is answered, by whom, and whether it was refused."""
+    """ASGI middleware: record what was asked for, by whom, and whether it was refused.
+
+    The line stands before the first octet of the answer leaves; durably, but for acts that come by the dozen
+    and end in another one, which are durable within a second. So nobody is told that something was done, or
+    given what he asked for, and the trail does not know.
+    """
 
     def __init__(self, app: ASGIApp, *, trail: Trail) -> None:
         self._app = app
@@ -105,25 +111,30 @@ class Audited:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = 500
+        noted = False
 
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = int(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noting)
-        finally:
+        async def note(status: int) -> None:
+            nonlocal noted
+            noted = True
             what, about = act_of(scope["method"], scope["path"])
             if what or status in (401, 403, 429):
                 caller = scope.get("state", {}).get("caller")
                 await run_in_threadpool(self._note, scope, caller, what or "administered", about, status)
 
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start" and not noted:
+                await note(int(message["status"]))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            if not noted:
+                await note(500)
+
     def _note(self, scope: Scope, caller: Caller | None, what: str, about: bytes | None, status: int) -> None:
         who = _who(scope, caller)
-        if status in (401, 403, 429) or (status == 400 and what == "token-granted"):
+        if status in (401, 403, 429) or (caller is None and 400 <= status < 500):
             self._trail.refused(who, f"http-{status}")
         elif what == _SEEN:
             if status == 200 and about is not None and (who, about) not in self._seen:
@@ -133,7 +144,9 @@ class Audited:
                 self._trail.record(what, who, entry=about)
         else:
             outcome = 0 if status < 400 else 4 if status < 500 else 8
-            self._trail.record(what, who, entry=about, outcome=outcome)
+            self._trail.record(
+                what, who, entry=about, outcome=outcome, durably=not outcome and what not in _FREQUENT
+            )
 
 
 def _who(scope: Scope, caller: Caller | None) -> str:

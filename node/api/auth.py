@@ -148,6 +148,15 @@ class Authoriser:
             raise Refused("scope-missing", f"This device may not do that; it needs the scope {scope}.")
         return caller
 
+    def still(self, request: Request, scope: str) -> bool:
+        """Say whether a request whose answer goes on and on would be let in now."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        try:
+            self.authorise(token.strip() if kind.lower() == "bearer" else None, scope)
+        except Refused:
+            return False
+        return True
+
     def issue_code(self, role: str, *, by: Caller) -> str:
         """Make an enrolment code, to be read or scanned off a screen.
 

@@ -74,6 +74,7 @@ STATUS: dict[str, int] = {
     "too-large": 413,
     "wrong-media-type": 415,
     "range-not-satisfiable": 416,
+    "host-unknown": 421,
     "keystore-locked": 423,
     "upload-busy": 423,
     "code-wrong": 403,

@@ -20,7 +20,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel
 
 from node import webcert
-from node.api import problems
+from node.api import origins, problems
 from node.api.auth import Caller
 
 Require = Callable[[str], Callable[..., Caller]]
@@ -71,6 +71,7 @@ def setup_app(mesh_name: str, root: bytes, app_url: str) -> FastAPI:
     """
     app = FastAPI(title="ClinicMesh set-up", docs_url=None, redoc_url=None, openapi_url=None)
     problems.install(app)
+    app.add_middleware(origins.KnownHosts)
     by_language = {language: texts(language) for language in LANGUAGES}
     template = Template((_FILES / "page.html").read_text(encoding="utf-8"))
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from node import logs
 from node.addresses import default_label, own_addresses
+from node.callers import raise_file_limit
 from node.cli import members
 from node.cli.options import Data, Json
 from node.cli.output import Output, told_plainly
@@ -320,6 +321,7 @@ def run(
             hold_hours=hold_hours,
         )
         _no_core_dumps()
+        raise_file_limit()
         logs.setup(Home(data).logs, verbose=verbose)
         home = Home(data)
         known = _ask_passphrase(passphrase) or _passphrase_that_waits(home, settings)

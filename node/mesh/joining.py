@@ -8,6 +8,7 @@ stores anything.
 
 import hmac
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,7 +33,8 @@ from sync.membership import MEMBERSHIP_KINDS
 
 LIFE_MS = 600_000
 FILE_LIFE_MS = 24 * 3_600_000
-TRIES = 3
+TRIES = 3  # of one address, with each code
+_MOST_TRIES = 1_000  # of all together: with 40 bits, one chance in a thousand million
 _MAX_OPEN = 32
 _FILE_SECRET_BYTES = 16  # nobody types it
 _TIMEOUT = httpx.Timeout(10.0)
@@ -96,7 +98,7 @@ class _Open:
     label: str
     until_ms: int
     typed: bool
-    tries: int = 0
+    tries: Counter[str] = field(default_factory=Counter)  # wrong secrets, by address
     used_by: NodeId | None = None
 
 
@@ -175,14 +177,14 @@ class Inviter:
         node = decode_request(said.request).node
         return node, ResponseFile(said.mesh, node, self.welcome(said.request)).encode()
 
-    def welcome(self, body: bytes) -> bytes:
-        """Answer a join request.
+    def welcome(self, body: bytes, address: str = "") -> bytes:
+        """Answer a join request that came from `address`.
 
         Raises:
             Refused: the code is wrong, used, or too old (`code-wrong`), or the request is malformed.
         """
         request = decode_request(body)
-        invitation = self._accept(request)
+        invitation = self._accept(request, address)
         with self._facts.writing() as writing:
             writing.issue(
                 Member(
@@ -213,23 +215,27 @@ class Inviter:
             web_chain=self._issue_web(request.web, invitation.label or request.label, request.addresses),
         ).encode()
 
-    def _accept(self, request: JoinRequest) -> _Open:
-        """Return the invitation that the request's secret is of; count a wrong try against all."""
+    def _accept(self, request: JoinRequest, address: str) -> _Open:
+        """Return the invitation that the request's secret is of; count a wrong try against all.
+
+        Only who guesses loses his three tries: anybody on the network can guess, and must not end a code that
+        a person is typing elsewhere.
+        """
         with self._lock:
             self._forget_old()
             for one in self._open:
                 if hmac.compare_digest(one.secret, request.secret):
-                    if one.used_by not in (None, request.node):
+                    if one.used_by not in (None, request.node) or one.tries[address] >= TRIES:
                         break
                     one.used_by = request.node  # the same node may ask again: its answer was lost
                     return one
             for one in self._open:
-                one.tries += one.typed
+                one.tries[address] += one.typed
         raise Refused("code-wrong", "The code is wrong, too old, or was used already. Ask for a new one.")
 
     def _forget_old(self) -> None:
         now = self._clock.monotonic_ms()
-        self._open = [one for one in self._open if one.until_ms > now and one.tries < TRIES]
+        self._open = [one for one in self._open if one.until_ms > now and one.tries.total() < _MOST_TRIES]
 
 
 def decode_request(body: bytes) -> JoinRequest:

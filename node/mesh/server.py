@@ -177,7 +177,9 @@ def joining_router(inviter: Inviter) -> APIRouter:
     @routes.post("/join")
     async def join(request: Request) -> Response:
         body = await _body(request, _MAX_REQUEST_TO_JOIN)
-        return _cbor(await run_in_threadpool(inviter.welcome, body))
+        return _cbor(
+            await run_in_threadpool(inviter.welcome, body, request.client.host if request.client else "")
+        )
 
     return routes
 

@@ -3,13 +3,15 @@
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from support.clock import FakeClock
-from support.nodes import HandIn, LocalNode
+from support.nodes import HandIn, LocalNode, wait_until
 from support.slices import made_slice
 
 from node import audit
@@ -130,6 +132,69 @@ def test_a_full_disk_stops_nothing_and_loses_no_line(tmp_path: Path, monkeypatch
         "delivered",
         "node-stopped",
     ]
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How large the trail was each time that the disk was made to keep it."""
+    sizes: list[int] = []
+    real = audit.files.sync_file
+
+    def sync_file(descriptor: int) -> None:
+        real(descriptor)
+        sizes.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(audit.files, "sync_file", sync_file)
+    return sizes
+
+
+def test_a_line_is_durable_at_once_if_a_person_is_told_that_it_was_done(
+    tmp_path: Path, synced: list[int]
+) -> None:
+    """A power cut after the answer must not leave an act without its line."""
+    trail = a_trail(tmp_path)
+    trail.record("token-granted", "device:ab")
+    for what in ("decided", "quarantine-read", "member-revoked"):
+        trail.record(what, "operator", durably=True)
+        assert synced[-1] == (tmp_path / FILE_NAME).stat().st_size
+
+
+def test_every_other_line_is_durable_within_a_second(tmp_path: Path, synced: list[int]) -> None:
+    """Also the last one of the day, after which nothing comes."""
+    trail = a_trail(tmp_path)
+    trail.record("token-granted", "device:ab")
+    trail.record("token-granted", "device:cd")
+    size = (tmp_path / FILE_NAME).stat().st_size
+    assert synced[-1] < size
+
+    wait_until(lambda: synced[-1] == size, 3, "the disk to keep the last line")
+
+
+def test_the_line_stands_before_anybody_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes a file out, or is told that a device is in, is in the trail by then."""
+    with LocalNode(tmp_path / "cloud") as node:
+        node.init()
+        node.start()
+        real, may_write, kept = node.node.audit.record, threading.Event(), []
+
+        def record(what: str, who: str, *, durably: bool = False, **more: Any) -> None:
+            if what == "code-given":
+                may_write.wait(10)
+                kept.append(durably)
+            real(what, who, durably=durably, **more)
+
+        monkeypatch.setattr(node.node.audit, "record", record)
+        answers: list[Any] = []
+        asked = threading.Thread(
+            target=lambda: answers.append(node.ask("POST", "/api/v1/admin/device-codes", {}))
+        )
+        asked.start()
+        asked.join(0.5)
+        assert asked.is_alive()
+        may_write.set()
+        asked.join(10)
+
+    assert answers and kept == [True]
 
 
 def test_what_is_more_than_a_word_is_not_written(tmp_path: Path) -> None:

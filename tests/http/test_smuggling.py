@@ -8,14 +8,14 @@ import pytest
 from support.nodes import LocalNode
 from support.source import ROOT
 
-HIDDEN = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+HIDDEN = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def chunked(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
 
 
-_POST = b"POST /api/v1/nothing HTTP/1.1\r\nHost: x\r\n"
+_POST = b"POST /api/v1/nothing HTTP/1.1\r\nHost: localhost\r\n"
 # Each is one request to a route that reads no body, with another one hidden where parsers may differ.
 REQUESTS: dict[str, bytes] = {
     "length and chunks": _POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
@@ -79,7 +79,7 @@ def test_two_honest_requests_on_one_line_are_answered_both(node: LocalNode) -> N
         b"GET / HTTP/9.9\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"A" * 100_000,
-        b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
     ids=["no such version", "TLS to the plain port", "no end of the line", "a nought in the path"],
 )
