@@ -7,14 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from node.cli.options import Data, Json
+from node.cli.options import Data, Json, group
 from node.cli.output import Output, told_plainly
 from node.cli.remote import Remote, running
 from node.errors import Refused
 
-audit = typer.Typer(
-    help="Who did what to which study: the trail that cannot be changed unseen.", no_args_is_help=True
-)
+audit = group("Who did what to which study: the trail that cannot be changed unseen.")
 _OUTCOMES = {0: "", 4: "refused", 8: "failed"}
 
 

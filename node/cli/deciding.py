@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from node.cli.options import Data, Json
+from node.cli.options import Data, Json, group
 from node.cli.output import Output, told_plainly
 from node.cli.remote import Remote, running
 from node.errors import Refused
@@ -16,7 +16,7 @@ Entry = Annotated[
 Person = Annotated[str, typer.Option(help="Who decides.")]
 Reason = Annotated[str, typer.Option(help="Why, without patient data.")]
 
-troubles = typer.Typer(help="Entries that need a person.", no_args_is_help=True)
+troubles = group("Entries that need a person.")
 
 
 @troubles.command("list")

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from node.cli.options import Data, Json
+from node.cli.options import Data, Json, group
 from node.cli.output import Output, told_plainly
 from node.cli.remote import running
 from node.errors import Refused
 
-device = typer.Typer(help="People's phones and PCs.", no_args_is_help=True)
+device = group("People's phones and PCs.")
 
 
 @device.command("add")

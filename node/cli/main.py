@@ -22,14 +22,16 @@ from node.cli import (
     studies,
     submitting,
 )
+from node.cli.options import group
 
 _HELP = """Bring medical images from clinics without internet into the hospital's PACS, and lose nothing.
 
-New here?  `clinicmesh demo` shows the whole journey on this machine.
-A new mesh:  init, run, pacs add, invite.  Another node:  join, run.  A phone:  phone.
+New here? `clinicmesh demo` shows the whole journey on this machine.
+
+A new mesh: `init`, `run`, `pacs add`, `invite`. Another node: `join`, `run`. A phone: `phone`.
 """
 
-app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = group(_HELP)
 app.command()(demo.demo)
 app.command()(mesh.init)
 app.command()(mesh.invite)

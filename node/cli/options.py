@@ -19,3 +19,14 @@ Data = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+
+
+def group(about: str) -> typer.Typer:
+    """Return a command that has commands. Its help is Markdown, so that paragraphs fill the screen."""
+    return typer.Typer(
+        help=about,
+        rich_markup_mode="markdown",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from node.cli.options import Data, Json
+from node.cli.options import Data, Json, group
 from node.cli.output import Output, told_plainly
 from node.cli.remote import running
 from node.errors import Refused
 from sync.evidence import Evidence
 
-pacs = typer.Typer(help="Where studies are delivered.", no_args_is_help=True)
+pacs = group("Where studies are delivered.")
 
 _KINDS = ("dicomweb", "orthanc", "dimse")
 

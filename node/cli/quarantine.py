@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from node.cli.options import Data, Json
+from node.cli.options import Data, Json, group
 from node.cli.output import Output, size, told_plainly
 from node.cli.remote import running
 from node.errors import Refused
 
-quarantine = typer.Typer(help="Files that could not be read, with their bytes.", no_args_is_help=True)
+quarantine = group("Files that could not be read, with their bytes.")
 
 _File = Annotated[str, typer.Argument(metavar="FILE", help="The file, as `quarantine list` shows it.")]
 

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from node.cli.options import Data, Json
+from node.cli.options import Data, Json, group
 from node.cli.output import Output, told_plainly, when
 from node.cli.remote import running
 
-stick = typer.Typer(help="USB sticks as couriers.", no_args_is_help=True)
+stick = group("USB sticks as couriers.")
 Folder = Annotated[
     Path, typer.Argument(help="Where the stick is mounted.", exists=True, file_okay=False, resolve_path=True)
 ]
