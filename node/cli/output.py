@@ -81,7 +81,7 @@ def told_plainly(*, as_json: bool = False) -> Iterator[None]:
             print(json.dumps({"error": {"code": error.code, "detail": detail}}))
         else:
             console = Console(stderr=True, highlight=False)
-            console.print(f"[bold]{detail}[/] ({error.code})", soft_wrap=True)
+            console.print(f"[bold]{plain(detail)}[/] ({error.code})", soft_wrap=True)
             if error.code in _NEXT:
                 console.print(_NEXT[error.code], soft_wrap=True)
         sys.stdout.flush()

@@ -7,11 +7,12 @@ import typer
 
 from node.cli.options import Data, Json, group
 from node.cli.output import Output, size, told_plainly
-from node.cli.remote import running
+from node.cli.remote import Remote, running
 from node.errors import Refused
 
 quarantine = group("Files that could not be read, with their bytes.")
 
+_SHOWN, _FEWEST = 8, 4  # digits of a submission: in the list, and to name it by
 _File = Annotated[str, typer.Argument(metavar="FILE", help="The file, as `quarantine list` shows it.")]
 
 
@@ -23,7 +24,13 @@ def list_files(data: Data, as_json: Json = False) -> None:
         said = remote.get("/api/v1/admin/quarantine")
         out.value(said)
         rows = [
-            [f"{one['submission']}/{one['number']}", one["name"], one["code"], size(one["bytes"]), _may(one)]
+            [
+                f"{one['submission'][:_SHOWN]}/{one['number']}",
+                one["name"],
+                one["code"],
+                size(one["bytes"]),
+                _may(one),
+            ]
             for one in said["files"]
         ]
         out.table(["file", "called", "why", "size", "can be sent"], rows)
@@ -47,7 +54,7 @@ def export(
     with told_plainly(as_json=as_json), running(data) as remote:
         if to.exists():
             raise Refused("file-exists", "There is a file of this name already; name another one.")
-        written = remote.download(f"/api/v1/admin/quarantine/{_path(file)}", to)
+        written = remote.download(f"/api/v1/admin/quarantine/{_path(remote, file)}", to)
         out.value({"file": file, "to": str(to), "bytes": written})
         out.say(f"{size(written)} written. [bold]Patient data, not sealed:[/] delete it when you are done.")
 
@@ -62,7 +69,7 @@ def send(
     """Send a file as it is. If the PACS refuses it, that shows under `troubles`."""
     out = Output(as_json=as_json)
     with told_plainly(as_json=as_json), running(data) as remote:
-        said = remote.post(f"/api/v1/admin/quarantine/{_path(file)}/send", {"person": person})
+        said = remote.post(f"/api/v1/admin/quarantine/{_path(remote, file)}/send", {"person": person})
         out.value(said)
         out.say(f"On its way as entry {said['entry_id'][:8]}.")
 
@@ -79,16 +86,22 @@ def remove(
     with told_plainly(as_json=as_json), running(data) as remote:
         if not yes:
             typer.confirm("Its bytes are erased here for good. Go on?", abort=True, err=True)
-        remote.delete(f"/api/v1/admin/quarantine/{_path(file)}")
+        remote.delete(f"/api/v1/admin/quarantine/{_path(remote, file)}")
         out.value({"removed": file})
         out.say("Removed.")
 
 
-def _path(file: str) -> str:
-    submission, _, number = file.partition("/")
-    if len(submission) != 32 or not number.isdigit():
+def _path(remote: Remote, file: str) -> str:
+    """Return the whole name of a file in quarantine, by the first digits of its submission and its number."""
+    digits, _, number = file.partition("/")
+    names = [
+        f"{one['submission']}/{one['number']}"
+        for one in remote.get("/api/v1/admin/quarantine")["files"]
+        if len(digits) >= _FEWEST and one["submission"].startswith(digits) and str(one["number"]) == number
+    ]
+    if len(names) != 1:
         raise Refused("not-quarantined", "Name the file as `clinicmesh quarantine list` shows it.")
-    return f"{submission}/{number}"
+    return names[0]
 
 
 def _may(one: dict[str, bool]) -> str:

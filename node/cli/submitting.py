@@ -91,9 +91,12 @@ def hand_in(
     if found["state"] != "examined":
         raise Refused(found["problem"]["code"], found["problem"]["detail"])
     chosen = _chosen(out, found["examination"], pictures)
-    if ask:
-        _ask_of_others(found["examination"], chosen)
-        typer.confirm("Is this the right patient, and shall it be sent?", abort=True, err=True)
+    if ask and not (
+        _are_one(found["examination"], chosen) and _yes("Is this the right patient, and shall it be sent?")
+    ):
+        remote.delete(f"/api/v1/submissions/{made['id']}")
+        out.say("[bold]Not sent.[/] What was uploaded is erased on the node; your files are as they were.")
+        raise typer.Exit(1)
     with out.busy("Sealing it …"):
         remote.post(f"/api/v1/submissions/{made['id']}/confirm", {**chosen, **confirmation})
         kept = _wait_for(remote, made["id"], _SETTLED)
@@ -102,12 +105,22 @@ def hand_in(
     return kept
 
 
-def _ask_of_others(examination: Any, chosen: dict[str, Any]) -> None:
+def _are_one(examination: Any, chosen: dict[str, Any]) -> bool:
     """Ask of each study whose images name several patients whether they are one; `--yes` never says so."""
     for one, confirmed in zip(examination["studies"], chosen["studies"], strict=True):
         if one["other_patients"]:
-            typer.confirm("Images of one study name different patients. Are all of one person?", abort=True)
+            if not _yes("Images of one study name different patients. Are all of one person?"):
+                return False
             confirmed["patients"] = 1 + len(one["other_patients"])
+    return True
+
+
+def _yes(question: str) -> bool:
+    """Ask; whoever stops the command here, or is not there to be asked, has not said yes."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        return False
 
 
 def _chosen(out: Output, examination: Any, pictures: Shows | None) -> dict[str, Any]:

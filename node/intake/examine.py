@@ -188,8 +188,8 @@ class _Findings:
             before = self.instances.setdefault(header.uid, instance)
             if before is instance:
                 self.headers[header.uid] = header
-            elif before.sha256 != instance.sha256:
-                code = "same-uid-other-bytes"
+            else:
+                code = "same-file-twice" if before.sha256 == instance.sha256 else "same-uid-other-bytes"
         if (picture := found.document) is not None:
             self.documents.append(
                 Document(name, picture.kind, size, found.sha256, place, picture.width, picture.height)

@@ -281,6 +281,7 @@ def test_one_bad_file_does_not_stop_the_others(look: Looker) -> None:
     assert [len(study.instances) for study in found.studies] == [1, 3]
     assert [(item.name, item.code) for item in found.skipped] == [
         ("VIEWER.EXE", "program"),
+        ("copy of IM1", "same-file-twice"),
         ("DICOMDIR", "dicomdir"),
     ]
     assert [(item.name, item.code) for item in found.quarantined] == [

@@ -73,13 +73,20 @@ def test_a_disc_is_told_before_it_is_confirmed(clinic: LocalNode, tmp_path: Path
     )
 
 
-def test_no_is_an_answer(clinic: LocalNode, tmp_path: Path) -> None:
-    """The wrong patient is noticed here or never."""
-    before = clinic.stories().keys()
-    said = submit(clinic, str(write(tmp_path / "x", {"I1": made_slice(92, 1)})), sure="n\n")
+@pytest.mark.parametrize("answer", ["n\n", ""])
+def test_no_is_an_answer(clinic: LocalNode, tmp_path: Path, answer: str) -> None:
+    """The wrong patient is noticed here or never; nobody there to answer has not said yes."""
+
+    def waiting() -> set[Path]:
+        return {path for path in (clinic.folder / "spool").rglob("*") if path.is_file()}
+
+    before, stories = waiting(), clinic.stories().keys()
+    said = submit(clinic, str(write(tmp_path / "x", {"I1": made_slice(92, 1)})), sure=answer)
 
     assert said.exit_code == 1
-    assert clinic.stories().keys() == before
+    assert "Not sent. What was uploaded is erased" in said.output
+    assert clinic.stories().keys() == stories
+    assert waiting() == before
 
 
 def test_a_study_of_two_patients_asks_whether_they_are_one(clinic: LocalNode, tmp_path: Path) -> None:
