@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     reserve_gb: float = 1.0
     max_upload_gb: float = 32.0
     unlock: str = ""  # where the passphrase comes from at the start: keyring, systemd or file:PATH
+    unprotected: bool = False  # run with keys of patient data that lie open: demonstrations and tests only
     device_uploads_gb: float = 64.0
     uploads_gb: float = 256.0
     copies: int = 4

@@ -26,8 +26,12 @@ from node.addresses import own_addresses
 from node.clock import BUILD_MS
 from node.config import Settings
 from node.errors import NodeError
-from node.home import Home, Membership
+from node.home import Home
 from node.keys import Keystore
+from node.parts import OPENING
+from sync.errors import SyncError
+from sync.facts import parse
+from sync.membership import Membership
 
 GB = 1_000_000_000
 _DAY_MS = 86_400_000
@@ -60,13 +64,13 @@ def examine(home: Home, settings: Settings) -> list[Finding]:
         lambda: _disk_encryption(home),
         _swap,
         lambda: _permissions(home),
-        lambda: _keys(home),
+        lambda: _keys(home, settings),
         lambda: _clock(home),
         lambda: _certificate(home),
         lambda: _space(home, settings),
         lambda: _database(home),
         lambda: _network(settings),
-        _firewall,
+        lambda: _firewall(settings),
         _program,
     )
     found = [finding for look in looks for finding in look()]
@@ -184,7 +188,7 @@ def _is_wide(path: Path) -> bool:
         return False
 
 
-def _keys(home: Home) -> Iterator[Finding]:
+def _keys(home: Home, settings: Settings) -> Iterator[Finding]:
     try:
         keystore = Keystore.load(home.keys)
     except NodeError as error:
@@ -195,15 +199,30 @@ def _keys(home: Home) -> Iterator[Finding]:
             "Restore `keys/` from its backup, or join anew.",
         )
         return
+    opens = _opens(home, keystore)
     if keystore.protected:
         yield Finding("keys", Level.GOOD, "What opens patient data is under a passphrase.")
+    elif opens is False:
+        yield Finding("keys", Level.GOOD, "This node only carries: its keys open nothing of any patient.")
     else:
         yield Finding(
             "keys",
-            Level.WARN,
-            "What opens patient data is not under a passphrase: whoever has this disk has it.",
-            "clinicmesh passphrase",
+            Level.BAD if opens and not settings.unprotected else Level.WARN,
+            "What opens patient data is not under a passphrase: whoever takes this machine can read it.",
+            "Stop the node, then `clinicmesh passphrase`, with --keyring if it is to start by itself.",
         )
+
+
+def _opens(home: Home, keystore: Keystore) -> bool | None:
+    """Say whether this node's keys open anything of a patient; None if its roles cannot be read."""
+    try:
+        genesis = home.membership().genesis
+        with closing(_reader(home)) as reader:
+            rows = reader.execute("SELECT raw FROM fact WHERE membership").fetchall()
+        facts = [parse(bytes(raw), mesh=genesis.mesh_id) for (raw,) in rows]
+    except (NodeError, SyncError, sqlite3.Error):
+        return None
+    return bool(OPENING & Membership(genesis.roots, facts).roles(keystore.node_id))
 
 
 # -- time, certificates, space ---------------------------------------------------------------------
@@ -229,7 +248,7 @@ def _clock(home: Home) -> Iterator[Finding]:
 
 def _certificate(home: Home) -> Iterator[Finding]:
     try:
-        membership: Membership = home.membership()
+        membership = home.membership()
     except NodeError:
         yield Finding(
             "mesh", Level.BAD, "This folder belongs to no mesh.", "clinicmesh init, or clinicmesh join"
@@ -253,8 +272,17 @@ def _certificate(home: Home) -> Iterator[Finding]:
             "It renews itself when this node hears of one that administrates; check the clock of both.",
         )
     else:
-        level = Level.GOOD if days > 60 else Level.WARN
-        yield Finding("certificate", level, f"The certificate for browsers is good for {days} days.")
+        said = f"The certificate for browsers is good for {days} days."
+        if days > 60:
+            yield Finding("certificate", Level.GOOD, said)
+        else:
+            yield Finding(
+                "certificate",
+                Level.WARN,
+                said,
+                "It should have been renewed by now. Let this node meet one that administrates; look at both "
+                "clocks.",
+            )
 
 
 def _space(home: Home, settings: Settings) -> Iterator[Finding]:
@@ -327,20 +355,23 @@ def _network(settings: Settings) -> Iterator[Finding]:
         yield Finding("discovery", Level.WARN, "Nodes near by are not looked for (`discovery = false`).")
 
 
-def _firewall() -> Iterator[Finding]:
-    ports = "TCP 8443, 8444 and 8481, UDP 5353"
+def _firewall(settings: Settings) -> Iterator[Finding]:
+    numbers = (settings.people_port, settings.mesh_port, settings.setup_port)
+    listed = ",".join(map(str, numbers))
+    ports = "TCP {}, {} and {}, UDP 5353".format(*numbers)
     active = next((name for name in ("ufw", "firewalld", "nftables") if _is_active(name)), None)
     if active is None:
         yield Finding(
             "firewall",
             Level.UNKNOWN,
             "Whether a firewall keeps others out cannot be seen from here.",
-            f"From another machine, open https://THIS-MACHINE:8443/healthz. Needed: {ports}.",
+            f"From another machine, open https://THIS-MACHINE:{numbers[0]}/healthz. Needed: {ports}.",
         )
     else:
         commands = {
-            "ufw": "ufw allow 8443,8444,8481/tcp; ufw allow 5353/udp",
-            "firewalld": "firewall-cmd --permanent --add-port={8443,8444,8481}/tcp --add-port=5353/udp",
+            "ufw": f"ufw allow {listed}/tcp; ufw allow 5353/udp",
+            "firewalld": f"firewall-cmd --permanent --add-port={{{listed}}}/tcp --add-port=5353/udp; "
+            "firewall-cmd --reload",
         }
         yield Finding(
             "firewall",
@@ -371,4 +402,4 @@ def _release() -> str:
 
 
 def _date(ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(min(ms, 253_402_300_799_000) / 1000))
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(ms, 253_402_300_799_000) / 1000))

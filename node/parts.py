@@ -20,6 +20,8 @@ from node.store.vault import Vault
 from sync.bodies import Role
 from sync.manifest import MAX_RECIPIENTS
 
+OPENING = frozenset({Role.FORWARD, Role.INGEST})  # roles whose keys open patient data
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -48,6 +50,11 @@ class Node:
         """Whether this node is one that opens and delivers studies."""
         me = self.facts.node_id
         return Role.FORWARD in self.facts.ask(lambda ledger: ledger.membership.roles(me))
+
+    @property
+    def opens_patient_data(self) -> bool:
+        """Whether its keys open anything of a patient: studies, or uploads under way."""
+        return bool(OPENING & self.facts.ask(lambda ledger: ledger.membership.roles(self.facts.node_id)))
 
     def recipients(self) -> list[bytes]:
         """Return the keys that a new study is sealed to: every forwarder's, and the mesh's recovery key."""

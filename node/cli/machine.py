@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from node import doctor as doctor_
+from node.cli import passphrases
 from node.cli.options import Data, Json
 from node.cli.output import Output, told_plainly
 from node.cli.remote import running
@@ -67,16 +68,14 @@ def passphrase(
         with home.only_me():
             keystore = Keystore.load(home.keys)
             if keystore.locked:
-                keystore.unlock(_typed("Passphrase until now"))
-            new = None if remove else _typed("New passphrase", confirm=True)
-            if new is not None and len(new) < 8:
-                raise Refused("passphrase-short", "Take at least 8 characters; a short sentence is best.")
+                keystore.unlock(passphrases.typed("Passphrase until now"))
+            new = None if remove else passphrases.new()
             if keyring:
                 keep_in_keyring(keystore.node_id.hex(), new)
             keystore.protect(new)
         out.value({"protected": keystore.protected})
         if new is None:
-            out.say("The keys lie open now. `clinicmesh doctor` will remind you.")
+            out.say("The keys lie open now. A node that opens patient data does not run so; a courier does.")
         elif keyring:
             out.say('Done. Put [bold]unlock = "keyring"[/] into node.toml, and the node starts by itself.')
         else:
@@ -87,7 +86,7 @@ def unlock(data: Data, as_json: Json = False) -> None:
     """Give the running node its passphrase: it was started without, and examinations wait."""
     out = Output(as_json=as_json)
     with told_plainly(as_json=as_json), running(data) as remote:
-        out.value(remote.post("/api/v1/admin/unlock", {"passphrase": _typed("Passphrase")}))
+        out.value(remote.post("/api/v1/admin/unlock", {"passphrase": passphrases.typed()}))
         out.say("Unlocked until the node stops.")
 
 
@@ -131,7 +130,3 @@ def support_bundle(
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, indent=2, ensure_ascii=False).encode()
-
-
-def _typed(text: str, *, confirm: bool = False) -> str:
-    return str(typer.prompt(text, hide_input=True, confirmation_prompt=confirm, err=True))

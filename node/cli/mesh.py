@@ -4,30 +4,28 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from node import logs
 from node.addresses import default_label, own_addresses
 from node.callers import raise_file_limit
-from node.cli import members
+from node.cli import members, passphrases
 from node.cli.options import Data, Json
 from node.cli.output import Output, told_plainly
+from node.cli.passphrases import Passphrase, Unprotected
 from node.cli.remote import running
 from node.clock import SystemClock
 from node.config import Settings
-from node.errors import BadSettings, PeerUnreachable, Refused
+from node.errors import PeerUnreachable, Refused
 from node.home import Home, Membership
-from node.keys import Keystore, random_octets
+from node.keys import random_octets
 from node.mesh.enrolment import link_of, parse_link
 from node.recovery import MAX_ROOTS, RecoverySheet
-from node.unlock import passphrase_from
 from sync.bodies import Role
 from sync.errors import BadInvitation
 from sync.genesis import Mode
@@ -43,38 +41,6 @@ PRESETS = {
 
 _PATIENCE_S = 7.0
 _SEARCH_S = 20.0
-
-Passphrase = Annotated[
-    bool, typer.Option("--passphrase", help="Ask for a passphrase that protects what opens patient data.")
-]
-
-
-def _ask_passphrase(wanted: bool, *, confirm: bool = False) -> str | None:
-    if not wanted:
-        return None
-    return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
-
-
-def _offer_passphrase() -> str | None:
-    """Ask whoever founds a mesh at a terminal for a passphrase: this node opens every study."""
-    if not sys.stdin.isatty():
-        return None
-    text = "Passphrase for what opens patient data on this machine (Enter: none, not advised)"
-    typed = str(typer.prompt(text, default="", show_default=False, hide_input=True, err=True))
-    if typed and typer.prompt("Once more", hide_input=True, err=True) != typed:
-        raise Refused("passphrase-differs", "The two differ. Nothing was made; begin again.")
-    return typed or None
-
-
-def _passphrase_that_waits(home: Home, settings: Settings) -> str | None:
-    """Return the passphrase from where the setting `unlock` says; without it the node starts locked."""
-    if not settings.unlock:
-        return None
-    try:
-        return passphrase_from(settings.unlock, Keystore.load(home.keys).node_id.hex())
-    except BadSettings as error:
-        Console(stderr=True).print(f"{error}. The node starts locked; `clinicmesh unlock` opens it.")
-        return None
 
 
 def _no_core_dumps() -> None:
@@ -106,6 +72,7 @@ def init(
         int, typer.Option(min=1, max=MAX_ROOTS, help="How many recovery sheets; each is enough by itself.")
     ] = 1,
     passphrase: Passphrase = False,
+    unprotected: Unprotected = False,
     as_json: Json = False,
 ) -> None:
     """Make a new mesh, with this node as its first member.
@@ -125,7 +92,7 @@ def init(
             label=label or default_label(),
             mode=mode,
             roles=[role.value for role in Role],
-            passphrase=_ask_passphrase(passphrase, confirm=True) if passphrase else _offer_passphrase(),
+            passphrase=passphrases.for_founder(Settings.load(data), ask=passphrase, unprotected=unprotected),
             clock=SystemClock(),
             random=random_octets,
             sheets=sheets,
@@ -216,10 +183,15 @@ def join(
         bool, typer.Option(help="Look for the inviting node at that address from now on.")
     ] = True,
     passphrase: Passphrase = False,
+    unprotected: Unprotected = False,
     as_json: Json = False,
 ) -> None:
     """Join a mesh with a code from one of its nodes, or by files that a stick carries."""
     out = Output(as_json=as_json)
+
+    def secret() -> str | None:
+        return passphrases.for_joiner(Settings.load(data), ask=passphrase, unprotected=unprotected)
+
     with told_plainly(as_json=as_json):
         if invitation is not None and request is not None:
             members.ask_by_file(
@@ -228,7 +200,7 @@ def join(
                 invitation=invitation,
                 request=request,
                 label=label or default_label(),
-                passphrase=_ask_passphrase(passphrase, confirm=True),
+                passphrase=secret(),
             )
             return
         if response is not None:
@@ -244,7 +216,7 @@ def join(
                 said,
                 [one if ":" in one else f"{one}:8444" for one in addresses] or _near_by(out),
                 label=label or default_label(),
-                passphrase=_ask_passphrase(passphrase, confirm=True),
+                passphrase=secret(),
                 remember=remember,
             )
     genesis = membership.genesis
@@ -302,6 +274,7 @@ def run(
         float | None, typer.Option(help="How long a delivered study is held back from shredding (72).")
     ] = None,
     passphrase: Passphrase = False,
+    unprotected: Unprotected = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
     """Run this node until it is stopped (Ctrl+C). Other settings: node.toml in the data folder."""
@@ -324,16 +297,21 @@ def run(
         raise_file_limit()
         logs.setup(Home(data).logs, verbose=verbose)
         home = Home(data)
-        known = _ask_passphrase(passphrase) or _passphrase_that_waits(home, settings)
+        known = passphrases.typed() if passphrase else passphrases.that_waits(home, settings)
         with open_node(home, settings, passphrase=known) as node:
+            passphrases.demand(node, unprotected=unprotected)
             service = Service(node)
             stop = threading.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: stop.set())
             where = service.start()
             out = Output(as_json=False)
-            if not node.keystore.protected and node.may_open:
-                out.say("[yellow]This node opens studies and has no passphrase:[/] see `clinicmesh doctor`.")
+            if not node.keystore.protected and node.opens_patient_data:
+                out.say("[yellow]The keys of patient data lie open here:[/] for demonstrations only.")
+            if node.keystore.locked:
+                out.say(
+                    "[yellow]The node is locked:[/] uploads are taken and wait. `clinicmesh unlock` opens it."
+                )
             out.say(f"ClinicMesh [bold]{node.membership.label}[/] of {node.membership.genesis.name} runs.")
             out.say(f"  This machine's browser:  {where.local}")
             out.say(f"  Other devices:           {where.people or 'no certificate yet'}")

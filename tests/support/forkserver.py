@@ -101,6 +101,7 @@ class Forked:
 
 def _environment() -> dict[str, str]:
     own = {key: value for key, value in os.environ.items() if not key.startswith("CLINICMESH_")}
+    own["CLINICMESH_UNPROTECTED"] = "1"  # `join` must not ask, whatever the terminal
     here = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
     return own | {"PYTHONPATH": os.pathsep.join(here)}
 

@@ -48,6 +48,7 @@ _SETTINGS: dict[str, Any] = {
     "forward_every_s": 1,
     "sweep_every_s": 1,
     "reserve_gb": 0.01,
+    "unprotected": True,
 }
 _TUS = {"Tus-Resumable": "1.0.0"}
 
