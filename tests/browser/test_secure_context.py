@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, Response
 from playwright.sync_api import Error, Playwright, expect
 from support.folders import digests, write_study
 from support.nodes import LocalNode, wait_until
@@ -17,6 +19,7 @@ from support.servers import serve
 
 from node import webcert
 from node.addresses import own_addresses
+from node.api import webapp
 from node.webcert import WebNames
 
 pytestmark = [pytest.mark.chromium, pytest.mark.needs("certutil")]
@@ -125,6 +128,68 @@ def test_without_a_certificate_that_counts_there_is_no_app(
         with pytest.raises(Error, match=r"ERR_CERT_(INVALID|AUTHORITY_INVALID)"):
             phone.open()
         phone.close()
+
+
+_REGISTER = """async () => {
+  if (!('serviceWorker' in navigator)) return 'none here';
+  try {
+    await navigator.serviceWorker.register('/sw.js');
+    return 'registered';
+  } catch (error) {
+    return error.name;
+  }
+}"""
+
+
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [
+        ("this machine", (True, "registered")),
+        ("plain HTTP", (False, "none here")),
+        ("warning clicked away", (True, "SecurityError")),
+    ],
+)
+def test_without_a_certificate_there_is_no_service_worker(
+    playwright: Playwright, chromium: str, site: Site, tmp_path: Path, way: str, told: tuple[bool, str]
+) -> None:
+    """Not over HTTP on a private address, not where somebody waved the warning away; on the laptop itself."""
+    membership, key = site.clinic.node.membership, site.clinic.node.keystore
+    context = webcert.server_context(key.web_key, membership.web_chain)
+    app = bare_page()
+    with serve(app, None if way != "warning clicked away" else context) as url:
+        port = url.rpartition(":")[2]
+        host = "localhost" if way == "this machine" else PRIVATE
+        address = f"{url.partition(':')[0]}://{host}:{port}"
+        phone = _phone(playwright, chromium, tmp_path, address, root=None)
+        if way == "warning clicked away":
+            with pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):
+                phone.open()
+            page = phone.page
+            page.locator("#details-button").click()
+            page.locator("#proceed-link").click()
+            expect(page).to_have_title("clinic")
+        else:
+            page = phone.open()
+
+        assert (page.evaluate("isSecureContext"), page.evaluate(_REGISTER)) == told
+        phone.close()
+
+
+def bare_page() -> FastAPI:
+    """Return a page with the app's service worker and nothing that registers it."""
+    folder = webapp.built_app()
+    assert folder is not None
+    app = FastAPI()
+
+    @app.get("/")
+    def page() -> HTMLResponse:
+        return HTMLResponse("<!doctype html><title>clinic</title>")
+
+    @app.get("/sw.js")
+    def worker() -> Response:
+        return Response((folder / "sw.js").read_bytes(), media_type="text/javascript")
+
+    return app
 
 
 def test_what_waits_on_a_phone_goes_to_whichever_node_answers_for_the_shared_name(

@@ -89,6 +89,12 @@ class Phone:
         page.goto(self._url + "/" + address)
         return page
 
+    @property
+    def page(self) -> Page:
+        """The page that is open, also if it is the browser's own warning."""
+        assert self._context is not None
+        return self._context.pages[0]
+
     def offline(self, off: bool) -> None:
         assert self._context is not None
         self._context.set_offline(off)
