@@ -64,6 +64,19 @@ def offerable(view: EntryView, *, peer: NodeId, roles: frozenset[str]) -> bool:
     return peer not in view.holders and not (peer == view.origin and view.origin_holds)
 
 
+def passes(view: EntryView, *, whole: bool, peer: NodeId, roles: frozenset[str]) -> bool:
+    """Say whether an entry goes before what moves between two nodes already: it is urgent, and one lacks it.
+
+    Args:
+        view: what the facts say.
+        whole: it is whole on this node.
+        peer, roles: the other node.
+    """
+    if not view.urgent:
+        return False
+    return offerable(view, peer=peer, roles=roles) if whole else fetchable(view, peer=peer)
+
+
 def turn_of(wanted: Wanted) -> tuple[bool, int, int, EntryId]:
     """Return the key that sorts what could be moved: urgent, then longest waiting, then smallest rest."""
     return not wanted.urgent, wanted.waiting_since, wanted.missing, wanted.entry

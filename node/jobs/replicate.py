@@ -10,20 +10,23 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from node.clock import Clock
 from node.errors import NodeError, PeerRefused, PeerUnreachable
 from node.jobs.sweep import LAST_MIXED
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Exchange
-from node.mesh.meeting import Meeting, meet
+from node.mesh.meeting import meet
+from node.mesh.moving import Meeting
+from node.mesh.passing import Passing
 from node.store.notes import KnownPeer, Notes
 from sync.errors import SyncError
 from sync.ids import NodeId
 
 log = logging.getLogger(__name__)
 _AT_ONCE = 16
+_STRANGERS = 8  # at once, where nobody was ever met: none of them keeps known nodes waiting
 _WATCHED = 32
 _MOST_FOUND = 64
 _VAIN_TRIES = 3  # of a found address at which nobody was ever met
@@ -41,6 +44,15 @@ class _Failure:
 
     count: int
     at_ms: int
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A meeting that goes on. `again`: one more is wanted after it; `peer`: whom a long one is held with."""
+
+    again: bool = False
+    peer: NodeId | None = None
+    passing: Passing = field(default_factory=Passing)
 
 
 class Replicator:
@@ -73,7 +85,8 @@ class Replicator:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="meet")
-        self._under_way: dict[NodeId | str, bool] = {}  # and whether to meet once more after that
+        self._strangers = ThreadPoolExecutor(_STRANGERS, thread_name_prefix="meet")
+        self._under_way: dict[NodeId | str, _UnderWay] = {}
         self._failures: dict[str, _Failure] = {}
         self._dialled: dict[NodeId, int] = {}
         self._watched: dict[NodeId, threading.Thread] = {}
@@ -111,7 +124,8 @@ class Replicator:
             lines, watchers = list(self._lines), list(self._watched.values())
         for line in lines:
             line.cut()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._strangers):
+            pool.shutdown(wait=True, cancel_futures=True)
         for watcher in watchers:
             watcher.join(_JOIN_S)
         for client, _ in self._kept.values():
@@ -119,16 +133,17 @@ class Replicator:
 
     # -- meeting --------------------------------------------------------------------------------
 
-    def meet_one(self, address: str) -> Meeting:
+    def meet_one(self, address: str, under: _UnderWay | None = None) -> Meeting:
         """Meet one peer.
 
         Raises:
             PeerUnreachable, PeerRefused: see `node.mesh.meeting.meet`.
         """
-        meeting = self._meet_again(address)
+        under = under or _UnderWay()
+        meeting = self._meet_again(address, under)
         if meeting is None:
             with self._line(address) as client:
-                meeting = meet(client, self._exchange)
+                meeting = self._hold(client, address, under)
                 self._keep(address, client)
         if meeting.done:
             now = self._clock.carried_ms()
@@ -138,6 +153,16 @@ class Replicator:
             if self._metered:
                 self._note_quiet(meeting)
         return meeting
+
+    def _hold(self, client: PeerClient, address: str, under: _UnderWay) -> Meeting:
+        """Hold a meeting; of one that takes long the peer's news are waited for meanwhile."""
+
+        def long(peer: NodeId) -> None:
+            under.peer = peer
+            self._notes.note_met(address, peer, at_ms=self._clock.carried_ms())
+            self._watch(address, peer)
+
+        return meet(client, self._exchange, under.passing, long)
 
     def _note_quiet(self, meeting: Meeting) -> None:
         """Note that a meeting moved nothing: the next one would not either, as long as nothing is new."""
@@ -157,7 +182,7 @@ class Replicator:
             if told == mine and now - at < _QUIET_MS and (peer in watched or self._dials_us(peer))
         )
 
-    def _meet_again(self, address: str) -> Meeting | None:
+    def _meet_again(self, address: str, under: _UnderWay) -> Meeting | None:
         """Meet over the line of the meeting before, which saves a handshake; None if there is none any more.
 
         A laptop that was carried elsewhere has a dead line and does not know: little patience with the hello.
@@ -168,7 +193,7 @@ class Replicator:
             return None
         try:
             if self._clock.monotonic_ms() - at <= _IDLE_MS:
-                meeting = meet(client, self._exchange)
+                meeting = self._hold(client, address, under)
                 self._keep(address, client)
                 client = None
                 return meeting
@@ -205,15 +230,19 @@ class Replicator:
                 places.setdefault(peer.node or peer.address, []).append(peer)
         return places
 
-    def _want(self, key: NodeId | str) -> None:
+    def _want(self, key: NodeId | str, *, news: bool = False) -> None:
+        """Meet a node, or once more after the meeting that goes on; `news`: something is new there."""
         with self._lock:
             if self._stopped.is_set():
                 return
-            if key in self._under_way:
-                self._under_way[key] = True
-                return
-            self._under_way[key] = False
-            self._pool.submit(self._meet, key).add_done_callback(_log_error)
+            known = [one for at, one in self._under_way.items() if key in (at, one.peer)]
+            for under in known:
+                under.again = True
+                under.passing.note_new(there=news)
+            if not known:
+                self._under_way[key] = _UnderWay()
+                pool = self._strangers if isinstance(key, str) else self._pool
+                pool.submit(self._meet, key).add_done_callback(_log_error)
 
     def _meet(self, key: NodeId | str) -> None:
         """Meet a node at the first of its addresses where it answers, again as long as it is wanted."""
@@ -221,12 +250,13 @@ class Replicator:
         try:
             while again:
                 for peer in self._addresses(key):
-                    meeting = self._meet_quietly(peer)
+                    meeting = self._meet_quietly(peer, self._under_way[key])
                     if meeting is not None and peer.node in (None, meeting.peer):
                         break
                 with self._lock:
-                    again = self._under_way[key] and not self._stopped.is_set()
-                    self._under_way[key] = False
+                    under = self._under_way[key]
+                    again = under.again and not self._stopped.is_set()
+                    under.again = False
                     if not again:
                         del self._under_way[key]
         except BaseException:
@@ -241,12 +271,12 @@ class Replicator:
             return places[key]
         return next((peers for peers in places.values() if key in [peer.address for peer in peers]), [])
 
-    def _meet_quietly(self, peer: KnownPeer) -> Meeting | None:
+    def _meet_quietly(self, peer: KnownPeer, under: _UnderWay) -> Meeting | None:
         """Meet at one address; None if that failed, which is logged when it begins to."""
         if self._stopped.is_set():
             return None
         try:
-            meeting = self.meet_one(peer.address)
+            meeting = self.meet_one(peer.address, under)
         except (NodeError, SyncError) as error:
             if not self._stopped.is_set():
                 self._note_failure(peer, error)
@@ -324,7 +354,7 @@ class Replicator:
                             return
                         told = news.fingerprints
                         if told != self._exchange.hello().fingerprints:
-                            self._want(peer)
+                            self._want(peer, news=True)
                     elif self._clock.monotonic_ms() - asked_ms < _SHORT_MS:
                         return  # it answers at once that there is nothing: it is stopping
         except (NodeError, SyncError) as error:

@@ -5,25 +5,26 @@ timeout for silence, none for its length.
 """
 
 import json
-import socket
+import ssl
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import httpcore
 import httpx
 
 from node.errors import PeerRefused, PeerUnreachable
-from node.lines import watch_line
 from node.mesh import tls, wire
+from node.mesh.line import GaveWay, Line, cut
 from node.store.squeeze import squeezed, unsqueezed
 from sync import cbor
 from sync.ids import BlobId, EntryId, NodeId
 
 _TIMEOUT = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
-_HELLO_TIMEOUT = httpx.Timeout(20.0, connect=5.0)  # the first thing on a line: nothing else is in its way
+_HELLO_S = 20.0  # the first thing on a line: nothing else is in its way
 _NEWS_TIMEOUT = httpx.Timeout(connect=5.0, read=wire.NEWS_WAIT_S + 15.0, write=15.0, pool=15.0)
-_AGAIN_TIMEOUT = httpx.Timeout(8.0)  # of a hello over a line that may have died meanwhile
+_AGAIN_S = 8.0  # of a hello over a line that may have died meanwhile
 _MAX_PROBLEM = 65_536
 _UNSAID = ("accept", "accept-encoding", "connection", "user-agent")  # 130 octets in each request, for nobody
 _ZSTD = "zstd"
@@ -40,35 +41,24 @@ class PeerClient:
         mesh_ca: Sequence[bytes],
         expected: NodeId | None = None,
     ) -> None:
+        self._line = Line(self._note_end)
         self._http = httpx.Client(
             base_url=f"https://{address}/mesh/v1",
-            verify=tls.client_context(identity, mesh_ca, expected=expected),
+            transport=_Transport(self._line, tls.client_context(identity, mesh_ca, expected=expected)),
             timeout=_TIMEOUT,
             trust_env=False,
             follow_redirects=False,
-            # Nobody may wait for a connection while blobs crawl over all of them.
-            limits=httpx.Limits(
-                max_connections=wire.IN_FLIGHT + wire.BESIDE,
-                max_keepalive_connections=wire.IN_FLIGHT,
-                keepalive_expiry=wire.KEEP_ALIVE_S,
-            ),
         )
         for name in _UNSAID:
             self._http.headers.pop(name, None)
-        self._http.event_hooks = {"request": [self._trace]}
         self._was_met = False
         self._squeezes = False  # the peer understands zstd; its hello says so
         self._lock = threading.Lock()
-        self._is_cut = False
-        self._sockets: list[socket.socket] = []
         self._at_end: NodeId | None = None  # whose key the handshake has shown
 
     def cut(self) -> None:
         """Cut the line: what goes on over it ends at once, with `PeerUnreachable`; from any thread."""
-        with self._lock:
-            self._is_cut = True
-            for one in self._sockets:
-                _cut(one)
+        self._line.cut()
 
     def close(self) -> None:
         """Close the connections."""
@@ -82,9 +72,8 @@ class PeerClient:
 
     def hello(self, said: wire.Hello) -> wire.Hello:
         """Say hello and return the peer's answer."""
-        timeout = _AGAIN_TIMEOUT if self._was_met else _HELLO_TIMEOUT
-        headers = {"Content-Type": wire.CBOR_TYPE}
-        answer = self._ask("POST", "/hello", content=said.encode(), headers=headers, timeout=timeout)[1]
+        with self._line.limited(seconds=_AGAIN_S if self._was_met else _HELLO_S):
+            answer = self._post("/hello", said.encode())
         theirs = wire.decode_hello(answer)
         if theirs.node != self._at_end:
             raise PeerRefused("the peer says that it is another node than its key shows", "wrong-node")
@@ -135,16 +124,23 @@ class PeerClient:
     def get_blob(self, blob: BlobId, offset: int) -> Iterator[bytes]:
         """Fetch a blob from `offset` on, in pieces."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self._line(), self._http.stream("GET", f"/blobs/{blob.hex()}", headers=headers) as answer:
+        with self._told(), self._http.stream("GET", f"/blobs/{blob.hex()}", headers=headers) as answer:
             _check(answer)
             if offset and answer.status_code != 206:
                 raise PeerRefused("the peer does not know ranges")
             yield from answer.iter_raw()  # as it comes: what was cut off in a buffer would come again
 
-    def put_blob(self, blob: BlobId, offset: int, data: bytes, total: int) -> None:
-        """Send a blob's octets from `offset` on."""
+    def put_blob(
+        self, blob: BlobId, offset: int, data: bytes, total: int, gives_way: Callable[[], bool] | None = None
+    ) -> bool:
+        """Send a blob's octets from `offset` on; say whether all went, or it gave way in the middle."""
         headers = {"Content-Range": f"bytes {offset}-{total - 1}/{total}"} if offset else {}
-        self._ask("PUT", f"/blobs/{blob.hex()}", content=data, headers=headers)
+        try:
+            with self._line.limited(gives_way=gives_way):
+                self._ask("PUT", f"/blobs/{blob.hex()}", content=data, headers=headers)
+        except GaveWay:
+            return False
+        return True
 
     def news(self, told: bytes | None) -> wire.Hello | None:
         """Wait until the peer's facts are others than it has `told` (both fingerprints), up to 25 s.
@@ -160,7 +156,7 @@ class PeerClient:
 
     def _ask(self, method: str, path: str, **more: Any) -> tuple[httpx.Response, bytes]:
         """Return an answer and its body, which no peer can make longer than is allowed."""
-        with self._line(), self._http.stream(method, path, **more) as answer:
+        with self._told(), self._http.stream(method, path, **more) as answer:
             _check(answer)
             if answer.headers.get("content-encoding") != _ZSTD:
                 return answer, read_bounded(answer, wire.MAX_BODY)
@@ -171,37 +167,38 @@ class PeerClient:
             return answer, body
 
     @contextmanager
-    def _line(self) -> Iterator[None]:
+    def _told(self) -> Iterator[None]:
         """Turn httpx's errors into the node's; theirs quote addresses."""
-        if self._is_cut:
+        if self._line.is_cut:
             raise PeerUnreachable("the line was cut")
         try:
             yield
         except (httpx.RequestError, httpx.StreamError, tls.WrongNode):
             raise PeerUnreachable("the peer does not answer, or the line was cut") from None
 
-    def _trace(self, request: httpx.Request) -> None:
-        request.extensions = {**request.extensions, "trace": self._note_socket}
-
-    def _note_socket(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note the socket of a new connection (httpcore's trace extension), and who is at its other end."""
-        if event != "connection.start_tls.complete":
-            return
-        made = info["return_value"].get_extra_info("socket")
-        shown = info["return_value"].get_extra_info("ssl_object").getpeercert(True)  # DER
+    def _note_end(self, made: ssl.SSLSocket) -> None:
+        """Note who is at the other end of a new connection: of one line it is one node."""
+        shown = made.getpeercert(binary_form=True)
         node = tls.node_id_of(shown) if shown else None
-        watch_line(made)
         with self._lock:
-            self._sockets.append(made)
             self._at_end = self._at_end or node
-            if self._is_cut or node != self._at_end:
-                _cut(made)
+            if node != self._at_end:
+                cut(made)
 
 
-def _cut(made: socket.socket) -> None:
-    """Wake whoever reads or writes. Not by the TLS socket's own method, which would go on in plaintext."""
-    with suppress(OSError):
-        socket.socket.shutdown(made, socket.SHUT_RDWR)
+class _Transport(httpx.HTTPTransport):
+    """httpx's, over connections of a line."""
+
+    def __init__(self, line: Line, context: ssl.SSLContext) -> None:
+        super().__init__(verify=context, trust_env=False)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context,
+            # Nobody may wait for a connection while blobs crawl over all of them.
+            max_connections=2 * wire.IN_FLIGHT + wire.BESIDE,
+            max_keepalive_connections=wire.IN_FLIGHT + 2,
+            keepalive_expiry=wire.KEEP_ALIVE_S,
+            network_backend=line,
+        )
 
 
 def _check(answer: httpx.Response) -> None:

@@ -6,69 +6,43 @@ order, says `sync.plan`.
 """
 
 import logging
-import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
 
-from node.errors import DiskFull, PeerRefused, PeerUnreachable, Refused, WrongOffset
+from node.errors import PeerRefused
 from node.mesh import wire
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Access, Exchange
-from node.mesh.receiving import Receiving
-from node.store.queue import QueueEntry
-from sync.entries import EntryView
-from sync.errors import BadBlob, BadManifest
+from node.mesh.moving import Meeting, Mover, Pairs
+from node.mesh.passing import Passing
 from sync.facts import FactClass
-from sync.ids import BlobId, EntryId, FactId, NodeId, short
-from sync.plan import Wanted, blobs_to_move, fetchable, in_order, offerable
+from sync.ids import EntryId, FactId, NodeId, short
+from sync.plan import passes
 from sync.reconcile import Reconciler
-from sync.segments import SEGMENT_BYTES
 
 log = logging.getLogger(__name__)
 _MAX_ROUNDS = 400
-_AT_MOST = 64  # blobs given before asking again what the peer lacks
-_TIMES = 3  # that one blob is given in one meeting to a peer that takes it and still lacks it
+_TRIES = 3  # that an urgent study is let pass in one meeting
 _NAMES = {FactClass.PERMANENT: "permanent", FactClass.LIVE: "live"}
 
 
-@dataclass(slots=True)
-class Meeting:
-    """What one meeting moved. `done`: it went through to the end, facts and blobs."""
-
-    peer: NodeId
-    facts_in: int = 0
-    facts_out: int = 0
-    blobs_in: int = 0
-    blobs_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    refused: int = 0
-    done: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    @property
-    def moved(self) -> bool:
-        """Whether anything went either way, or was refused."""
-        return any((self.facts_in, self.facts_out, self.blobs_in, self.blobs_out, self.refused))
-
-    def count(self, **more: int) -> None:
-        """Add to the counts."""
-        with self.lock:
-            for name, value in more.items():
-                setattr(self, name, getattr(self, name) + value)
-
-
-def meet(client: PeerClient, exchange: Exchange) -> Meeting:
+def meet(
+    client: PeerClient,
+    exchange: Exchange,
+    passing: Passing | None = None,
+    long: Callable[[NodeId], None] = lambda _: None,
+) -> Meeting:
     """Hold one meeting over an open line.
+
+    Args:
+        passing: is told what is new while the meeting goes on.
+        long: called, from another thread, with whom it is held if it takes longer than a moment.
 
     Raises:
         PeerUnreachable: nobody answers, or the line was cut; what had arrived stays.
         PeerRefused: the peer answered with an error.
     """
-    meeting = _Meet(client, exchange).hold()
+    meeting = _Meet(client, exchange, passing or Passing(), long).hold()
     log.info(
         "meeting held peer=%s facts=%d blobs=%d bytes=%d refused=%d",
         short(meeting.peer),
@@ -83,10 +57,15 @@ def meet(client: PeerClient, exchange: Exchange) -> Meeting:
 class _Meet:
     """The steps of one meeting."""
 
-    def __init__(self, client: PeerClient, exchange: Exchange) -> None:
+    def __init__(
+        self, client: PeerClient, exchange: Exchange, passing: Passing, long: Callable[[NodeId], None]
+    ) -> None:
         self._client = client
         self._exchange = exchange
         self._holdings = exchange.holdings
+        self._passing = passing
+        self._long = long
+        self._tried: Counter[EntryId] = Counter()
 
     def hold(self) -> Meeting:
         mine = self._exchange.hello()
@@ -98,8 +77,7 @@ class _Meet:
         try:
             self._mix(mine, theirs)
             if self._exchange.access_of(self._peer) is Access.ALL and self._move_blobs():
-                mine = self._exchange.hello()
-                self._mix(mine, self._client.hello(mine))
+                self._mix_again()
         except PeerRefused as error:
             if error.peer_code != "not-a-member":
                 raise
@@ -117,6 +95,10 @@ class _Meet:
             self._reconcile(FactClass.PERMANENT)
         if self._exchange.access_of(self._peer) is Access.ALL and (changed or mine.live != theirs.live):
             self._reconcile(FactClass.LIVE)
+
+    def _mix_again(self) -> None:
+        mine = self._exchange.hello()
+        self._mix(mine, self._client.hello(mine))
 
     def _reconcile(self, fact_class: FactClass) -> None:
         reconciler = Reconciler(self._exchange.snapshot(fact_class), wire.FRAME_LIMIT)
@@ -155,208 +137,48 @@ class _Meet:
 
     def _move_blobs(self) -> bool:
         """Fetch what this node wants and give what the peer wants; say whether anything moved."""
-        self._asked = False
+        mover = Mover(self._client, self._exchange, self._meeting, self._passing)
         space = self._exchange.space
         if space.too_much() or space.overfull():
-            self._ask_what_it_holds()
+            mover.ask_what_it_holds()
             space.clear()
             space.relieve()
-        held = [h for h in self._holdings.queue.all() if not h.erasing and h.ended_ms is None]
-        pairs = [(entry, self._holdings.view(entry.entry)) for entry in held]
-        with ThreadPoolExecutor(wire.IN_FLIGHT, thread_name_prefix="blobs") as pool:
-            try:
-                self._fetch_all(pool, pairs)
-                self._give_all(pool, pairs)
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        pairs = self._pairs()
+        urgent = [(held, view) for held, view in pairs if view.urgent]
+        if urgent:
+            self._first(urgent)
+        with self._passing.looking(self._look, lambda: self._long(self._peer)):
+            mover.move([(held, view) for held, view in pairs if not view.urgent])
         return self._meeting.blobs_in + self._meeting.blobs_out > 0
 
-    def _fetch_all(self, pool: ThreadPoolExecutor, pairs: list[tuple[QueueEntry, EntryView]]) -> None:
-        wanted = {}
-        for held, view in pairs:
-            if not held.complete and fetchable(view, peer=self._peer):
-                size = view.announced.size if view.announced else 0
-                missing = max(size - self._holdings.octets_here(held.entry), 0)
-                wanted[held.entry] = (held, view, self._holdings.wanted(held, view, missing))
-        with _Lanes() as lanes:
-            for want in in_order(one for _, _, one in wanted.values()):
-                if self._takes(*wanted[want.entry]):
-                    small = want.missing <= SEGMENT_BYTES
-                    lanes.run(partial(self._fetch_entry, pool, want.entry), beside_others=small)
+    def _pairs(self) -> Pairs:
+        held = [h for h in self._holdings.queue.all() if not h.erasing and h.ended_ms is None]
+        return [(entry, self._holdings.view(entry.entry)) for entry in held]
 
-    def _takes(self, held: QueueEntry, view: EntryView, wanted: Wanted) -> bool:
-        """Say whether there is room for an entry; copies that the peer has, too, may be given up for it."""
-        space = self._exchange.space
-        if space.takes(held, view, wanted.missing):
-            return True
-        return self._ask_what_it_holds() and space.takes(held, view, wanted.missing)
+    def _first(self, urgent: Pairs) -> None:
+        """Move what is urgent, and let nothing else move meanwhile."""
+        self._tried.update(held.entry for held, _ in urgent)
+        with self._passing.first():
+            Mover(self._client, self._exchange, self._meeting).move(urgent)
 
-    def _ask_what_it_holds(self) -> bool:
-        """Ask the peer, once, what it holds now of what is whole here; say whether it told anything new."""
-        if self._asked:
-            return False
-        self._asked = True
-        entries = self._exchange.space.to_ask(self._peer)[: wire.MAX_IDS]
-        held = self._client.holds(entries) if entries else []
-        self._exchange.space.note_answers(self._peer, held)
-        return bool(held)
-
-    def _fetch_entry(self, pool: ThreadPoolExecutor, entry: EntryId) -> None:
-        with self._exchange.arriving.fetching(self._peer, entry):
-            self._fetch_blobs(pool, entry)
-
-    def _fetch_blobs(self, pool: ThreadPoolExecutor, entry: EntryId) -> None:
-        if not self._holdings.has_manifest(entry) and not self._fetch_blob(BlobId(entry), None):
+    def _look(self, there: bool) -> None:
+        """Let what has become urgent, here or at the peer, go before what is under way."""
+        if not (there or self._new_and_urgent()):
             return
-        sizes = dict(self._holdings.queue.blobs(entry))
-        lacking = self._holdings.missing(entry)
-        offsets = {blob: self._holdings.blobs.partial_size(blob) for blob, _ in lacking}
-        for blob, size in lacking:
-            if offsets[blob] >= size:  # a cut came just before it was made whole
-                self._fetch_alone(blob, size)
-        moves = blobs_to_move(lacking, offsets, start=self._exchange.node_id[0])
-        for _ in pool.map(lambda move: self._fetch_blob(move[0], sizes[move[0]]), moves):
-            pass
-        self._holdings.check_complete(entry)
+        self._mix_again()
+        urgent = self._new_and_urgent()
+        if urgent:
+            self._first(urgent)
+            self._mix_again()
 
-    def _fetch_blob(self, blob: BlobId, size: int | None) -> bool:
-        """Fetch one blob from where it was cut; say whether it is whole here now."""
-        if self._exchange.is_bad(self._peer, blob):
-            return False
-        with self._exchange.arriving.from_peer(self._peer, blob) as alone:
-            if not alone:
-                return False  # another meeting brings it
-            if self._holdings.blobs.has(blob) and size is not None:
-                return True  # another meeting has brought it since
-            return self._fetch_alone(blob, size)
-
-    def _fetch_alone(self, blob: BlobId, size: int | None) -> bool:
-        offset = self._holdings.blobs.partial_size(blob)
-        limit = wire.MAX_BLOB if size is None else size
-        receiving = Receiving(self._exchange, blob, offset, total=size, limit=limit)
-        try:
-            for piece in self._pieces(blob, offset, size):
-                self._exchange.arriving.progress(self._peer, blob)
-                if receiving.add(piece):
-                    receiving.keep()
-            whole = receiving.finish()
-        except PeerUnreachable:
-            receiving.keep()
-            raise
-        except PeerRefused:
-            if offset:
-                self._holdings.blobs.drop_partial(blob)  # it does not fit what the peer has
-        except (BadBlob, BadManifest):
-            if receiving.all_by_this:  # else the part that lay here may be the bad one; it was dropped
-                self._exchange.note_bad(self._peer, blob)
-        except WrongOffset:
-            pass  # another meeting brings the same blob right now
-        except Refused as error:
-            log.info("blob not kept blob=%s code=%s", short(blob), error.code)  # its entry ended meanwhile
-        except DiskFull:
-            log.warning("no room for blob=%s", short(blob))
-        else:
-            self._meeting.count(blobs_in=int(whole), bytes_in=receiving.came)
-            return whole
-        return False
-
-    def _pieces(self, blob: BlobId, offset: int, size: int | None) -> Iterable[bytes]:
-        """Return what is lacking of a blob, in pieces; nothing if all of it came before a cut."""
-        return () if size is not None and offset >= size else self._client.get_blob(blob, offset)
-
-    def _give_all(self, pool: ThreadPoolExecutor, pairs: list[tuple[QueueEntry, EntryView]]) -> None:
+    def _new_and_urgent(self) -> Pairs:
         roles = self._holdings.facts.ask(lambda ledger: ledger.membership.roles(self._peer))
-        offers = {
-            held.entry: self._holdings.wanted(held, view, view.announced.size if view.announced else 0)
-            for held, view in pairs
-            if self._holdings.has_manifest(held.entry) and offerable(view, peer=self._peer, roles=roles)
-        }
-        entries = [offer.entry for offer in in_order(offers.values())]
-        for start in range(0, len(entries), wire.MAX_IDS):
-            lacks = self._client.lack(entries[start : start + wire.MAX_IDS])
-            with _Lanes() as lanes:
-                for entry in entries[start : start + wire.MAX_IDS]:
-                    lack = lacks.get(entry)
-                    if lack is not None:
-                        small = offers[entry].missing <= SEGMENT_BYTES
-                        lanes.run(partial(self._give_entry, pool, entry, lack), beside_others=small)
-
-    def _give_entry(self, pool: ThreadPoolExecutor, entry: EntryId, lack: wire.Lack) -> None:
-        if lack.manifest:
-            self._give_blob(BlobId(entry), 0)
-        now = self._client.lack([entry]).get(entry)  # alone: what it answers first is expected from here
-        if now is not None and not now.manifest:
-            self._share(pool, entry, now)
-
-    def _share(self, pool: ThreadPoolExecutor, entry: EntryId, lack: wire.Lack) -> None:
-        """Give a study a few blobs at a time, and ask in between what others have given meanwhile.
-
-        The peer tells each giver another place to begin at. As long as nobody else gives, more go between
-        two questions.
-        """
-        few = wire.IN_FLIGHT
-        times: Counter[BlobId] = Counter()
-        while True:
-            here = [(blob, offset) for blob, offset in lack.blobs if self._holdings.blobs.has(blob)]
-            moves = here[:few]
-            given = list(pool.map(lambda move: self._give_blob(*move), moves))
-            times.update(blob for blob, _ in moves)
-            if not any(given) or len(moves) == len(here):
-                return
-            again = self._client.lack([entry]).get(entry)
-            if again is None or again.manifest:
-                return
-            if max(times.values()) >= _TIMES:
-                log.info("peer keeps no blobs entry=%s", short(entry))
-                return
-            alone = len(again.blobs) == len(lack.blobs) - len(moves)
-            few = min(2 * few, _AT_MOST) if alone else wire.IN_FLIGHT
-            lack = again
-
-    def _give_blob(self, blob: BlobId, offset: int) -> bool:
-        """Send one blob from where the peer has it; a refusal of one blob ends nothing else."""
-        size = self._holdings.blobs.size(blob)
-        if size is None or offset > size:
-            return False
-        data = self._holdings.blobs.read(blob, offset, size - offset)
-        try:
-            self._client.put_blob(blob, offset, data, size)
-        except PeerRefused as error:
-            log.info("blob refused blob=%s code=%s", short(blob), error.peer_code)
-            return False
-        self._meeting.count(blobs_out=1, bytes_out=len(data))
-        return True
-
-
-class _Lanes:
-    """Moves small studies beside each other, since on a far line each waits for answers; large ones alone."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(wire.BESIDE, thread_name_prefix="studies")
-        self._running: deque[Future[None]] = deque()
-
-    def __enter__(self) -> "_Lanes":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._wait(0)
-        finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def run(self, work: Callable[[], None], *, beside_others: bool) -> None:
-        """Begin to move a study once there is room, or move it now; what failed before is raised here."""
-        self._wait(wire.BESIDE - 1 if beside_others else 0)
-        if beside_others:
-            self._running.append(self._pool.submit(work))
-        else:
-            work()
-
-    def _wait(self, most: int) -> None:
-        while len(self._running) > most:
-            self._running.popleft().result()
+        return [
+            (held, view)
+            for held, view in self._pairs()
+            if self._tried[held.entry] < _TRIES
+            and passes(view, whole=held.complete, peer=self._peer, roles=roles)
+        ]
 
 
 def _batches(raws: Iterable[bytes]) -> Iterable[list[bytes]]:

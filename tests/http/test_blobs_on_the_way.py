@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.killing import noisy_study
 from support.nodes import LocalNode
 from support.proxy import Line, proxied
 
-from node.mesh.meeting import Meeting
+from node.mesh.moving import Meeting
 from sync.ids import BlobId, EntryId
 
 MB = 1_000_000
@@ -102,8 +103,8 @@ class Meetings:
         self._replicator.meet_one = self._count  # type: ignore[method-assign]
         self.held = 0
 
-    def _count(self, address: str) -> Meeting:
-        meeting = self._meet_one(address)
+    def _count(self, address: str, under: Any = None) -> Meeting:
+        meeting = self._meet_one(address, under)
         self.held += 1
         return meeting
 

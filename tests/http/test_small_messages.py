@@ -13,7 +13,7 @@ from node.errors import PeerRefused
 from node.keys import Keystore
 from node.mesh import tls, wire
 from node.mesh.client import PeerClient
-from node.mesh.meeting import _Lanes
+from node.mesh.moving import Lanes
 from sync import cbor
 from sync.facts import FactClass
 
@@ -173,7 +173,7 @@ def test_small_studies_go_beside_each_other_and_large_ones_alone() -> None:
         log.append(name)
         assert gate.wait(30)
 
-    with _Lanes() as lanes:
+    with Lanes() as lanes:
         for name in ("a", "b", "c"):
             lanes.run(lambda name=name: small(name), beside_others=True)  # type: ignore[misc]
         while len(log) < 3:  # all three run now
@@ -187,7 +187,7 @@ def test_small_studies_go_beside_each_other_and_large_ones_alone() -> None:
     def failing() -> None:
         raise PeerRefused("no")
 
-    with pytest.raises(PeerRefused), _Lanes() as lanes:
+    with pytest.raises(PeerRefused), Lanes() as lanes:
         lanes.run(failing, beside_others=True)
         lanes.run(lambda: log.append("large"), beside_others=False)
     assert log[3:] == ["large", "last"]
@@ -198,7 +198,7 @@ def test_a_bad_line_between_meetings_costs_little(
 ) -> None:
     """A laptop that was carried elsewhere dials anew when its old line says nothing."""
     _, clinic, proxy = pair
-    monkeypatch.setattr("node.mesh.client._AGAIN_TIMEOUT", httpx.Timeout(0.3))
+    monkeypatch.setattr("node.mesh.client._AGAIN_S", 0.3)
     meet = clinic.service._replicator.meet_one
     assert meet(proxy.address).done
     (kept, _) = clinic.service._replicator._kept[proxy.address]

@@ -25,6 +25,7 @@ from sync.plan import (
     is_told_of,
     offerable,
     overfull,
+    passes,
     pressure,
     room,
     shortfall,
@@ -42,6 +43,7 @@ def _view(*extra: str) -> EntryView:
     mesh, members = usual_mesh()
     says = {
         "study": lambda: mesh.study("clinic", E),
+        "urgent": lambda: mesh.study("clinic", E, urgent=True),
         "courier": lambda: mesh.custody("courier", E),
         "lost": lambda: mesh.custody("clinic", E, holds=False),
         "ended": lambda: mesh.tombstone("cloud", E),
@@ -87,6 +89,18 @@ def test_it_is_offered_to_those_who_carry_and_lack_it() -> None:
     assert not offerable(view, peer=node_of("clinic"), roles=frozenset({Role.CARRY}))
     assert not offerable(view, peer=node_of("cloud"), roles=frozenset({Role.INGEST, Role.ADMIT}))
     assert offerable(_view("study", "courier", "lost"), peer=node_of("clinic"), roles=frozenset({Role.CARRY}))
+
+
+def test_an_urgent_study_that_one_of_two_lacks_passes_others() -> None:
+    """The X-ray of an emergency does not wait behind a CT, and nothing else jumps the queue."""
+    urgent, routine = _view("urgent", "courier"), _view("study", "courier")
+    carries = frozenset({Role.CARRY})
+    assert passes(urgent, whole=True, peer=node_of("cloud"), roles=carries)
+    assert passes(urgent, whole=False, peer=node_of("courier"), roles=carries)
+    assert not passes(urgent, whole=False, peer=node_of("cloud"), roles=carries)
+    assert not passes(urgent, whole=True, peer=node_of("courier"), roles=carries)
+    assert not passes(routine, whole=True, peer=node_of("cloud"), roles=carries)
+    assert not passes(routine, whole=False, peer=node_of("courier"), roles=carries)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ HOME: dict[str, set[str]] = {
     },
     "filelock": {"node.home"},
     "fpdf": {"node.wrap.page", "node.wrap.text"},
+    "httpcore": {"node.mesh.line", "node.mesh.client"},
     "httpx": {"node.deliver.", "node.mesh.client", "node.mesh.joining", "node.cli.", "node.demo."},
     "ifaddr": {"node.addresses"},
     "imagecodecs": {"node.store.images"},

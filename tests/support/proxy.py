@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 _PIECE = 16 * 1024
-_QUEUED = 64  # pieces on their way in one direction of one connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,7 @@ class Line:
         cut_after: each connection is reset when so many octets have gone through it, both ways together.
         silent: nothing comes through, and nobody is told: half-open connections.
         refused: new connections are reset at once.
+        queued: pieces of 16 kB that each direction of a new connection holds on their way, as modems do.
     """
 
     rate: float | None = None
@@ -45,6 +45,7 @@ class Line:
     cut_after: int | None = None
     silent: bool = False
     refused: bool = False
+    queued: int = 64
 
 
 PERFECT = Line()
@@ -165,7 +166,7 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: int, connection: "_Connection"
     ) -> None:
         """Carry one direction of one connection to its end."""
-        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUED)
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(self._line.queued)
 
         async def take() -> None:
             while True:
