@@ -271,7 +271,7 @@ class Replicator:
             return places[key]
         return next((peers for peers in places.values() if key in [peer.address for peer in peers]), [])
 
-    def _meet_quietly(self, peer: KnownPeer, under: _UnderWay) -> Meeting | None:
+    def _meet_quietly(self, peer: KnownPeer, under: _UnderWay | None = None) -> Meeting | None:
         """Meet at one address; None if that failed, which is logged when it begins to."""
         if self._stopped.is_set():
             return None
