@@ -31,7 +31,7 @@ def list_troubles(data: Data, as_json: Json = False) -> None:
             for one in said["troubles"]
             for trouble in one["troubles"]
         ]
-        out.table(["study", "why", "images", "", "entry"], rows)
+        out.table(["study", "why", "images", "what happened", "entry"], rows)
         for one in said["troubles"]:
             for reason in one["reasons"]:
                 out.say(f"  {one['code']}: {len(reason['instances'])} × {reason['code']}: {reason['detail']}")

@@ -1,6 +1,7 @@
 """What commands print: text for people, or one JSON value with `--json`; errors with a next step."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,10 +9,12 @@ from datetime import datetime
 from typing import Any
 
 import typer
+from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from node.errors import NodeError
 from sync.errors import SyncError
@@ -27,6 +30,19 @@ _NEXT = {
 }
 
 
+_LITERAL = "\0"  # after a bracket that is no tag
+_TAG = re.compile(r"\[(/|bold red|bold|dim|red|yellow|green)\]")
+
+
+SETBACKS = {
+    "no-network": "the PACS is out of reach",
+    "pacs-busy": "the PACS is busy",
+    "credentials": "the PACS refuses the credentials, or this node is locked",
+    "study": "tried again soon",
+}
+"""What kept a study from the PACS the last time, in words (`sync.forwarding.Setback`)."""
+
+
 class Output:
     """Where a command prints. With `as_json` only JSON goes to standard output."""
 
@@ -40,17 +56,26 @@ class Output:
             print(json.dumps(value, indent=2, ensure_ascii=False))
 
     def say(self, text: str) -> None:
-        """Print a sentence for people."""
+        """Print a sentence for people, with `[bold]…[/]`, `[dim]` or a colour in it.
+
+        A sentence that begins with spaces keeps them before each of its lines. What comes from elsewhere can
+        do no more harm than to be bold; `plain` spares it that.
+        """
         if not self.as_json:
-            self.console.print(text)
+            said = text.lstrip(" ")
+            self.console.print(Padding(_styled(said), (0, 0, 0, len(text) - len(said)), expand=False))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-        """Print a table for people."""
-        if self.as_json:
+        """Print a table for people; nothing without rows. No cell is cut: a long one takes more lines."""
+        cells = [[Text("" if cell is None else _printable(str(cell))) for cell in row] for row in rows]
+        if self.as_json or not cells:
             return
-        table = Table(*columns, title=title or None, title_justify="left", header_style="bold")
-        for row in rows:
-            table.add_row(*("" if cell is None else plain(str(cell)) for cell in row))
+        heads = [Column(name, overflow="fold") for name in columns]
+        table = Table(
+            *heads, title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD
+        )
+        for row in cells:
+            table.add_row(*row)
         self.console.print(table)
 
     @contextmanager
@@ -82,7 +107,7 @@ def told_plainly(*, as_json: bool = False) -> Iterator[None]:
             print(json.dumps({"error": {"code": error.code, "detail": detail}}))
         else:
             console = Console(stderr=True, highlight=False)
-            console.print(f"[bold]{plain(detail)}[/] ({error.code})", soft_wrap=True)
+            console.print(_styled(f"[bold]{detail}[/] ({error.code})"), soft_wrap=True)
             if error.code in _NEXT:
                 console.print(_NEXT[error.code], soft_wrap=True)
         sys.stdout.flush()
@@ -90,11 +115,31 @@ def told_plainly(*, as_json: bool = False) -> Iterator[None]:
 
 
 def plain(text: str) -> str:
-    """Return text that came from elsewhere so that it is printed as it is.
+    """Return text that came from elsewhere, whose brackets are no tags of ours."""
+    return text.replace("[", "[" + _LITERAL)
 
-    Names of files and people may hold brackets, which are rich's markup, or what moves a terminal's cursor.
-    """
-    return escape("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text))
+
+def _styled(text: str) -> Text:
+    """Return text with our few tags as styles."""
+    shown, styles, begin = Text(), [""], 0
+    for tag in _TAG.finditer(text):
+        if tag[1] == "/" and len(styles) == 1:
+            continue
+        shown.append(_printable(text[begin : tag.start()]), styles[-1])
+        begin = tag.end()
+        if tag[1] == "/":
+            styles.pop()
+        else:
+            styles.append(tag[1])
+    return shown.append(_printable(text[begin:]), styles[-1])
+
+
+def _printable(text: str) -> str:
+    """Return text without what would move a terminal's cursor."""
+    kept = text.replace(_LITERAL, "")
+    return "".join(
+        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in kept
+    )
 
 
 def size(octets: float) -> str:

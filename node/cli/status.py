@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from node.cli.options import Data, Json
-from node.cli.output import Output, size, told_plainly, when
+from node.cli.output import SETBACKS, Output, size, told_plainly, when
 from node.cli.remote import running
 from node.cli.studies import NodeUrl
 
@@ -35,6 +35,8 @@ def _say_self(out: Output, said: Any) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in said["studies"].items())
     disk = said["disk"]
     out.say(f"Studies: {counts or 'none'}.  Held: {size(disk['held'])}, free {size(disk['free'])}.")
+    if not said["destinations"]:
+        out.say("No PACS is known yet, so studies wait: [bold]clinicmesh pacs add[/] on the cloud node.")
 
 
 def _say_uplink(out: Output, said: Any) -> None:
@@ -44,7 +46,7 @@ def _say_uplink(out: Output, said: Any) -> None:
         metered = ", paid by the byte: urgent studies first" if said["metered"] else ""
         out.say(f"To the PACS: {size(said['bytes_per_s'])} a second{limit}{metered}.")
     for setback, count in said["setbacks"].items():
-        out.say(f"  {count} waiting: {setback}")
+        out.say(f"  {count} waiting: {SETBACKS.get(setback, setback)}")
 
 
 def _show_nodes(out: Output, members: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from node.cli.options import Data, Json
-from node.cli.output import Output, size, told_plainly
+from node.cli.output import SETBACKS, Output, size, told_plainly
 from node.cli.remote import running
 
 NodeUrl = Annotated[
@@ -21,6 +21,8 @@ def studies(data: Data, node: NodeUrl = None, as_json: Json = False) -> None:
         said = remote.get("/api/v1/studies")
         out.value(said)
         show_stories(out, said["studies"])
+        if not said["studies"]:
+            out.say("No study is known here. [bold]clinicmesh submit[/] hands one in.")
 
 
 def salvage(
@@ -49,8 +51,7 @@ def show_stories(out: Output, stories: list[Any]) -> None:
         rows.append(
             [
                 one["code"],
-                _state(one),
-                one["priority"],
+                _state(one) + (" !" if one["priority"] == "urgent" else ""),
                 one["copies"],
                 ", ".join(one["holders"]),
                 size(one["bytes"]),
@@ -58,7 +59,7 @@ def show_stories(out: Output, stories: list[Any]) -> None:
                 one["entry_id"][:8],
             ]
         )
-    out.table(["study", "state", "priority", "copies", "also on", "size", "erased on", "entry"], rows)
+    out.table(["study", "where it is", "copies", "also on", "size", "erased on", "entry"], rows)
 
 
 def _state(story: Any) -> str:
@@ -68,7 +69,9 @@ def _state(story: Any) -> str:
         seconds = delivery["estimate_s"]
         about = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
         return f"{story['state']}, in about {about}"
-    return f"{story['state']}, {delivery['setback']}" if delivery.get("setback") else str(story["state"])
+    if delivery.get("setback"):
+        return f"{story['state']}: {SETBACKS.get(delivery['setback'], delivery['setback'])}"
+    return str(story["state"])
 
 
 def _list(names: list[str]) -> str:

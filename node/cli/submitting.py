@@ -62,7 +62,7 @@ def submit(
         stories = [remote.get(f"/api/v1/studies/{entry}") for entry in kept["entries"]]
         out.say("[bold]Safe on this node.[/] You can remove the CD or close the folder.")
         if kept["problem"] is not None:
-            out.say(plain(kept["problem"]["detail"]))
+            out.say(kept["problem"]["detail"])
         show_stories(out, stories)
         if wait:
             stories = [_wait_delivered(remote, out, entry) for entry in kept["entries"]]
@@ -217,7 +217,7 @@ def _wait_delivered(remote: Remote, out: Output, entry: str) -> Any:
         for step in story["journey"]:
             if step["done"] and step["step"] not in shown:
                 shown.add(step["step"])
-                out.say(f"  {story['code']}: {step['step']} {plain(step['by'] or '')}".rstrip())
+                out.say(f"  {story['code']}: {step['step']} {step['by'] or ''}".rstrip())
         if story["state"] in _TROUBLED:
             raise Refused("needs-a-person", "The PACS refused a part of it; see `clinicmesh troubles list`.")
         if story["state"] in _DELIVERED:
@@ -261,7 +261,7 @@ def show_examination(out: Output, examination: Any) -> None:
         for one in examination[kind]:
             by_reason.setdefault(one["reason"], []).append(one["name"])
         for reason, names in by_reason.items():
-            out.say(f"  {len(names)} {kind}: {_some(names)}. {reason}")
+            out.say(f"  {len(names)} {kind}: {_some(names) or 'what you named'}. {reason}")
 
 
 def _show_known(out: Output, studies: Any) -> None:
