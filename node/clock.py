@@ -28,6 +28,11 @@ class Clock(Protocol):
         """Return for how many milliseconds this node has been running, all its runs together."""
         ...
 
+    @property
+    def fell_back(self) -> bool:
+        """Whether the machine's clock says an earlier time than one that is known to have been."""
+        ...
+
 
 class SystemClock:
     """The machine's clock.

@@ -6,7 +6,7 @@ by files takes two steps, with `joining.cbor` between them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node import webcert
 from node.addresses import own_addresses
@@ -32,6 +32,7 @@ from sync.ids import BlobId, HlcMs, MeshId, NodeId
 from sync.manifest import key_id, open_key, parse_manifest, seal_key
 
 _PENDING = "joining.cbor"
+_WITHIN_MS = 60_000
 
 
 def found(
@@ -106,6 +107,7 @@ def restore_admin(
         database = Database(home.database)
         try:
             log = _fact_log(database, before, keystore, clock)
+            seen_ms = Notes(database).number("wall_ms")
             members = log.ledger.membership
             if members.is_revoked(keystore.node_id) or members.is_revoked(sheet.root.id):
                 raise Refused(
@@ -127,6 +129,8 @@ def restore_admin(
             opened = _open_older(home, database, log, keystore, sheet, random) if Role.FORWARD in roles else 0
         finally:
             database.close()
+        if not membership.web_chain or clock.now_ms() < seen_ms - _WITHIN_MS:  # this clock issues nothing
+            membership = replace(membership, web_chain=before.web_chain)
         home.keep_membership(membership)
     return Restored(roles, opened)
 
@@ -176,7 +180,7 @@ def _admitted_by_root(
         keystore.web_issuer_key,
         web_issuer,
         webcert.public_half(keystore.web_key),
-        webcert.names_for(genesis.name, label, own_addresses()),
+        webcert.names_for(genesis.name, label, own_addresses(), shared=Role.INGEST in roles),
         now_ms=clock.now_ms(),
     )
     member = Member(
@@ -197,7 +201,7 @@ def _admitted_by_root(
         genesis=genesis,
         label=label,
         chain=(certificate,),
-        web_chain=(leaf, web_issuer),
+        web_chain=() if clock.fell_back else (leaf, web_issuer),  # it issues its own once the clock is right
         web_issuer=web_issuer,
     )
     return sheet.root.sign(member, mesh=genesis.mesh_id, timestamp=timestamp), membership

@@ -70,7 +70,7 @@ from node.serving import Servers
 from node.store.history import History
 from node.store.memory import keep_large_buffers, release_buffers
 from node.store.vault import Incoming
-from sync.bodies import Study
+from sync.bodies import Role, Study
 from sync.facts import Fact
 from sync.ids import BlobId, EntryId, short
 
@@ -368,14 +368,20 @@ class Service:
         if self._replicator.found(address):
             self._node.signals.tell("replicate")
 
-    def _issue_web(self, public_key: bytes, label: str, addresses: Sequence[str]) -> tuple[bytes, ...]:
-        """Issue a people's leaf to a node that joins; nothing if this node has no issuer."""
-        issuer, key = self._node.membership.web_issuer, self._node.keystore.web_issuer_key
-        if issuer is None or key is None:
+    def _issue_web(
+        self, public_key: bytes, label: str, addresses: Sequence[str], roles: frozenset[str]
+    ) -> tuple[bytes, ...]:
+        """Issue a people's leaf to a node that joins.
+
+        Nothing without an issuer, or by a clock that fell back: the node then asks for it by a fact.
+        """
+        node = self._node
+        issuer, key = node.membership.web_issuer, node.keystore.web_issuer_key
+        if issuer is None or key is None or node.clock.fell_back:
             return ()
-        names = webcert.names_for(self._node.membership.genesis.name, label, addresses)
-        leaf = webcert.issue_web_leaf(key, issuer, public_key, names, now_ms=self._node.clock.now_ms())
-        return leaf, issuer
+        name = node.membership.genesis.name
+        names = webcert.names_for(name, label, addresses, shared=Role.INGEST in roles)
+        return webcert.issue_web_leaf(key, issuer, public_key, names, now_ms=node.clock.now_ms()), issuer
 
 
 _ABOUT_LEAVES = frozenset({"web-request", "web-leaf", "member", "revoked"})

@@ -64,15 +64,23 @@ def host_label(mesh_name: str) -> str:
     return label or "clinicmesh"
 
 
-def names_for(mesh_name: str, node_label: str, addresses: Iterable[str]) -> WebNames:
-    """Return what a node's leaf is for: names of the mesh and the node, and its addresses that may be named.
+def names_for(mesh_name: str, node_label: str, addresses: Iterable[str], *, shared: bool) -> WebNames:
+    """Return what a node's leaf is for: its own names, and its addresses that may be named.
 
-    Addresses outside of private networks, and what is none, are left out.
+    Args:
+        mesh_name: what people call the mesh.
+        node_label: what people call the node.
+        addresses: the machine's. Those outside of private networks, and what is none, are left out.
+        shared: it takes studies in, so it answers for the mesh's own name as well. Whoever has a key for that
+            name is the app to every phone, so a machine that only carries gets none.
     """
     mesh, node = host_label(mesh_name), host_label(node_label)
     usable = {address for text in ("127.0.0.1", "::1", *addresses) if (address := _private(text))}
     return WebNames(
-        hosts=(f"{mesh}.local", f"{node}.{mesh}.local", _COMMON_HOST, f"{node}.{_COMMON_HOST}", _LOCALHOST),
+        hosts=(
+            *((f"{mesh}.local", _COMMON_HOST) if shared else ()),
+            *(f"{node}.{mesh}.local", f"{node}.{_COMMON_HOST}", _LOCALHOST),
+        ),
         addresses=tuple(sorted(usable, key=lambda address: (address.version, int(address)))),
     )
 

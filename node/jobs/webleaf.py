@@ -15,8 +15,7 @@ from node.addresses import own_addresses
 from node.errors import Refused
 from node.parts import Node
 from node.webcert import WebNames
-from sync.bodies import WebLeaf, WebRequest
-from sync.facts import Fact
+from sync.bodies import Role, WebLeaf, WebRequest
 from sync.ids import NodeId, short
 
 log = logging.getLogger(__name__)
@@ -55,8 +54,13 @@ class WebLeafJob:
     # -- this node ------------------------------------------------------------------------------
 
     def _names(self) -> WebNames:
-        membership = self._node.membership
-        return webcert.names_for(membership.genesis.name, membership.label, self._addresses())
+        return self._names_of(self._node.facts.node_id, self._node.membership.label, self._addresses())
+
+    def _names_of(self, asker: NodeId, label: str, addresses: Sequence[str]) -> WebNames:
+        """Return what a node's leaf is for, by the roles that it has now."""
+        roles = self._node.facts.ask(lambda ledger: ledger.membership.roles(asker))
+        name = self._node.membership.genesis.name
+        return webcert.names_for(name, label, addresses, shared=Role.INGEST in roles)
 
     def _stale(self, leaf: bytes) -> bool:
         return webcert.needs_renewal(leaf, self._names(), now_ms=self._node.clock.now_ms())
@@ -85,8 +89,9 @@ class WebLeafJob:
 
     def _ask_or_issue(self) -> None:
         node = self._node
-        key, addresses = webcert.public_half(node.keystore.web_key), tuple(map(str, self._names().addresses))
-        chain = self._issue(key, node.membership.label, addresses)
+        names = self._names()
+        key, addresses = webcert.public_half(node.keystore.web_key), tuple(map(str, names.addresses))
+        chain = self._issue(key, names)
         if chain:
             self._keep(chain)
             return
@@ -106,16 +111,16 @@ class WebLeafJob:
             body = fact.body
             if asker == node.facts.node_id or asker not in members or not isinstance(body, WebRequest):
                 continue
-            if self._answered(asker, fact, body, members[asker].label):
+            names = self._names_of(asker, members[asker].label, body.addresses)
+            if self._answered(asker, body, names):
                 continue
-            chain = self._issue(body.key, members[asker].label, body.addresses)
+            chain = self._issue(body.key, names)
             if chain:
                 node.facts.issue(WebLeaf(node=asker, leaf=chain[0], issuer=chain[1]))
 
-    def _answered(self, asker: NodeId, asked: Fact, body: WebRequest, label: str) -> bool:
+    def _answered(self, asker: NodeId, body: WebRequest, names: WebNames) -> bool:
         """Say whether a leaf for what is asked is there that needs no renewal yet."""
         node = self._node
-        names = webcert.names_for(node.membership.genesis.name, label, body.addresses)
         root, now = node.membership.genesis.web_root, node.clock.now_ms()
         return any(
             isinstance(fact.body, WebLeaf)
@@ -124,13 +129,12 @@ class WebLeafJob:
             for fact in node.facts.ask(lambda ledger: ledger.web_leaves(asker))
         )
 
-    def _issue(self, key: bytes, label: str, addresses: Sequence[str]) -> tuple[bytes, ...]:
+    def _issue(self, key: bytes, names: WebNames) -> tuple[bytes, ...]:
         """Issue a leaf; nothing without an issuer, by a clock that fell back, or for another kind of key."""
         node = self._node
         issuer, issuer_key = node.membership.web_issuer, node.keystore.web_issuer_key
         if issuer is None or issuer_key is None or node.clock.fell_back:
             return ()
-        names = webcert.names_for(node.membership.genesis.name, label, addresses)
         try:
             leaf = webcert.issue_web_leaf(issuer_key, issuer, key, names, now_ms=node.clock.now_ms())
         except Refused:

@@ -113,7 +113,7 @@ class Inviter:
         clock: Clock,
         *,
         random: Random,
-        issue_web: Callable[[bytes, str, Sequence[str]], tuple[bytes, ...]],
+        issue_web: Callable[[bytes, str, Sequence[str], frozenset[str]], tuple[bytes, ...]],
     ) -> None:
         self._facts = facts
         self._genesis = genesis
@@ -208,11 +208,12 @@ class Inviter:
                 if fact.header.kind in MEMBERSHIP_KINDS
             )
         )
+        label = invitation.label or request.label
         return Welcome(
             genesis=self._genesis,
             facts=facts,
             chain=(certificate, *self._identity.chain),
-            web_chain=self._issue_web(request.web, invitation.label or request.label, request.addresses),
+            web_chain=self._issue_web(request.web, label, request.addresses, invitation.roles),
         ).encode()
 
     def _accept(self, request: JoinRequest, address: str) -> _Open:

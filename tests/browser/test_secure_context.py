@@ -56,7 +56,9 @@ def _name_address(node: LocalNode) -> None:
     chain = [*node.home.membership().web_chain]
     keystore, membership = node.node.keystore, node.home.membership()
     assert keystore.web_issuer_key is not None
-    names = webcert.names_for(membership.genesis.name, membership.label, [PRIVATE, *own_addresses()])
+    names = webcert.names_for(
+        membership.genesis.name, membership.label, [PRIVATE, *own_addresses()], shared=True
+    )
     chain[0] = webcert.issue_web_leaf(
         keystore.web_issuer_key,
         chain[1],

@@ -10,10 +10,11 @@ from support.nodes import LocalNode, wait_until
 
 from node import webcert
 from node.addresses import own_addresses
+from node.clock import SystemClock
 from node.keys import Keystore
 from node.store.database import Database
 from node.store.notes import Notes
-from sync.bodies import WebLeaf
+from sync.bodies import Revoked, WebLeaf
 
 DAY_MS = 86_400_000
 
@@ -40,7 +41,7 @@ def set_leaf(cloud: LocalNode, clinic: LocalNode, *, age_days: int | None) -> by
             key,
             issuer,
             webcert.public_half(Keystore.load(clinic.home.keys).web_key),
-            webcert.names_for(membership.genesis.name, membership.label, own_addresses()),
+            webcert.names_for(membership.genesis.name, membership.label, own_addresses(), shared=True),
             now_ms=cloud.node.clock.now_ms() - age_days * DAY_MS,
         )
         chain = (leaf, issuer)
@@ -111,6 +112,108 @@ def test_a_clock_that_fell_back_issues_nothing(tmp_path: Path) -> None:
         assert cloud.node.clock.fell_back
         assert not asked.ask(lambda ledger: ledger.web_leaves(clinic.node.facts.node_id))
         assert shown_by(clinic) == old
+
+
+def test_who_joins_by_a_clock_that_fell_back_gets_none_until_it_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Membership does not go by the clock, so it joins all the same, and asks for its leaf by a fact."""
+    cloud, clinic = LocalNode(tmp_path / "cloud"), LocalNode(tmp_path / "clinic")
+    with cloud, clinic:
+        cloud.init()
+        cloud.start()
+        with monkeypatch.context() as wrong:
+            wrong.setattr(SystemClock, "fell_back", True)
+            cloud.admit(clinic, "clinic")
+            assert clinic.home.membership().web_chain == ()
+            clinic.start([cloud])
+        wait_until(lambda: clinic.get("/healthz")["url"], 30, "its leaf")
+
+        assert webcert.ends_ms(shown_by(clinic)) > cloud.node.clock.now_ms() + 760 * DAY_MS
+
+
+def test_a_mesh_is_founded_by_a_wrong_clock_without_a_leaf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The laptop that founds it may have a dead battery; its leaf comes when its clock is right."""
+    with LocalNode(tmp_path / "cloud") as cloud:
+        with monkeypatch.context() as wrong:
+            wrong.setattr(SystemClock, "fell_back", True)
+            cloud.init()
+            assert cloud.home.membership().web_chain == ()
+        cloud.start()
+
+        wait_until(lambda: cloud.get("/healthz")["url"], 30, "its leaf")
+
+
+def test_a_leaf_is_renewed_through_a_courier_and_nobody_who_admits_is_near(tmp_path: Path) -> None:
+    """The request and the leaf travel as facts: the clinic and the cloud never meet."""
+    cloud, clinic = a_mesh(tmp_path)
+    courier = LocalNode(tmp_path / "courier")
+    with cloud, clinic, courier:
+        cloud.admit(courier, "courier")
+        old = set_leaf(cloud, clinic, age_days=600)
+        clinic.start()
+        courier.start([clinic])
+        wait_until(lambda: _request_of(courier, clinic), 30, "the courier to have the request")
+        asker = clinic.node.facts.node_id
+        clinic.stop()
+        courier.travel([cloud])
+        wait_until(lambda: courier.node.facts.ask(lambda ledger: ledger.web_leaves(asker)), 30, "the answer")
+        cloud.stop()
+        clinic.start()
+        courier.travel([clinic])
+
+        wait_until(lambda: shown_by(clinic) != old, 30, "another leaf is shown")
+
+
+def _request_of(at: LocalNode, asker: LocalNode) -> bool:
+    name = asker.node.facts.node_id
+    return bool(at.node.facts.ask(lambda ledger: ledger.web_requests().get(name)))
+
+
+@pytest.mark.parametrize(("preset", "shared"), [("clinic", True), ("courier", False)])
+def test_only_who_takes_studies_in_has_a_key_for_the_shared_name(
+    tmp_path: Path, preset: str, shared: bool
+) -> None:
+    """Whoever has one is the app to every phone; a stolen courier must not be."""
+    cloud, laptop = LocalNode(tmp_path / "cloud"), LocalNode(tmp_path / "laptop")
+    with cloud, laptop:
+        cloud.init()
+        cloud.start()
+        cloud.admit(laptop, preset)
+        assert _hosts(laptop.home.membership().web_chain[0]) >= {"laptop.test.local", "localhost"}
+        assert ("test.local" in _hosts(laptop.home.membership().web_chain[0])) is shared
+
+        laptop.home.keep_membership(replace(laptop.home.membership(), web_chain=()))
+        laptop.start([cloud])
+        wait_until(lambda: laptop.get("/healthz")["url"], 30, "a leaf by a fact")
+        assert ("test.local" in _hosts(shown_by(laptop))) is shared
+        assert ("mesh.home.arpa" in _hosts(shown_by(laptop))) is shared
+
+
+def test_a_revoked_node_gets_no_other_certificate(tmp_path: Path) -> None:
+    """Its old one is good until it ends, which nobody can change; another would make it 800 days more."""
+    cloud, clinic = a_mesh(tmp_path)
+    with cloud, clinic:
+        asker = Keystore.load(clinic.home.keys).node_id
+        set_leaf(cloud, clinic, age_days=600)
+        clinic.start()
+        wait_until(lambda: _request_of(clinic, clinic), 30, "the request")
+        here = cloud.node.facts
+        here.issue(Revoked(node=asker, reason=""))
+        request = clinic.node.facts.ask(lambda ledger: ledger.web_requests()[asker])
+        here.add_many([request.raw])
+        cloud.service._web_leaf.look()
+
+        assert not here.ask(lambda ledger: ledger.web_leaves(asker))
+
+
+def _hosts(leaf: bytes) -> set[str]:
+    names = x509.load_der_x509_certificate(leaf).extensions
+    return set(
+        names.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    )
 
 
 def test_a_foreign_or_wrong_certificate_is_not_shown(tmp_path: Path) -> None:

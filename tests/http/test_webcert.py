@@ -33,7 +33,9 @@ def pkcs8(key: ec.EllipticCurvePrivateKey) -> bytes:
 ISSUER_KEY, NODE_KEY = (pkcs8(ec.generate_private_key(ec.SECP256R1())) for _ in range(2))
 ROOT = webcert.make_web_root(SHEET.web_root_key, MESH)
 ISSUER = webcert.issue_web_issuer(SHEET.web_root_key, ROOT, webcert.public_half(ISSUER_KEY))
-NAMES = webcert.names_for(MESH, "Ward 3", ["192.168.77.1", "fe80::1%eth0", "8.8.8.8", "nonsense"])
+NAMES = webcert.names_for(
+    MESH, "Ward 3", ["192.168.77.1", "fe80::1%eth0", "8.8.8.8", "nonsense"], shared=True
+)
 
 
 def leaf_for(names: WebNames, *, issuer: bytes = ISSUER, issuer_key: bytes = ISSUER_KEY) -> bytes:
@@ -166,7 +168,7 @@ def test_a_leaf_is_renewed_in_good_time() -> None:
     assert not webcert.needs_renewal(LEAF, NAMES, now_ms=NOW_MS + 500 * DAY_MS)
     assert webcert.needs_renewal(LEAF, NAMES, now_ms=NOW_MS + 510 * DAY_MS)
     assert webcert.needs_renewal(LEAF, NAMES, now_ms=NOW_MS - 31 * DAY_MS)
-    moved = webcert.names_for(MESH, "Ward 3", ["10.0.0.9"])
+    moved = webcert.names_for(MESH, "Ward 3", ["10.0.0.9"], shared=True)
     assert webcert.needs_renewal(LEAF, moved, now_ms=NOW_MS)
 
 

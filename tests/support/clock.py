@@ -7,6 +7,7 @@ class FakeClock:
     def __init__(self, now: int = 1_800_000_000_000) -> None:
         self.now = now
         self._passed = 0
+        self.fell_back = False
 
     def now_ms(self) -> int:
         return self.now
