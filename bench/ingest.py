@@ -1,6 +1,6 @@
 """How fast a study is taken in, sealed and durable, beside Orthanc's `POST /instances` of the same files.
 
-    python bench/ingest.py [--slices 300] [--small 2000] [--runs 3] [--json] [--only ct|mr]
+    python bench/ingest.py [--slices 300] [--small 2000] [--runs 3] [--scans] [--json] [--only ct|mr]
 
 Budget: at least as fast as Orthanc; peak memory below 250 MB.
 
@@ -8,7 +8,8 @@ Node and Orthanc are processes of their own and take turns. To the node goes one
 tus, in parts of 4 MiB with a checksum each; the clock stops when the submission is `kept`. "confirmed first":
 the confirmation is there before the bytes, as the app sends it; "confirmed after": the sender waits for the
 examination, as the command line does. To Orthanc go the files one after another over one connection.
-The client is the same for both. CPU seconds count the serving process and its children.
+The client is the same for both. `--scans`: the slices are real ones, repeated, with UIDs of their own and
+pixels that moved; else made ones, whose noise is harder. CPU seconds: the serving process and its children.
 """
 
 import argparse
@@ -29,7 +30,18 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from studies import CT_OCTETS, children, cpu_s, ct_study, mr_study, packed, peak_mb, uid_of
+from studies import (
+    CT_OCTETS,
+    children,
+    cpu_s,
+    ct_study,
+    mr_study,
+    packed,
+    peak_mb,
+    scanned_ct,
+    scanned_mr,
+    uid_of,
+)
 from support.nodes import RealNode
 from support.orthanc import missing, running_orthanc
 
@@ -192,12 +204,16 @@ def main() -> int:
     parser.add_argument("--small", type=int, default=2000, help="slices of 27 kB")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", choices=("ct", "mr"))
+    parser.add_argument("--scans", action="store_true", help="real slices instead of made ones")
     parser.add_argument("--json", action="store_true", help="print every run instead of tables")
     given = parser.parse_args()
     if reason := missing():
         print(reason)
         return 2
-    kinds = {"ct": ("CT", ct_study, given.slices), "mr": ("small MR", mr_study, given.small)}
+    kinds = {
+        "ct": ("CT", scanned_ct if given.scans else ct_study, given.slices),
+        "mr": ("small MR", scanned_mr if given.scans else mr_study, given.small),
+    }
     told: dict[str, Any] = {}
     held = True
     for short, (kind, make, slices) in kinds.items():

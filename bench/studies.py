@@ -1,19 +1,23 @@
 """Studies to measure with: CT and MR slices whose noise and headers weigh what real ones do.
 
-Used by the other scripts of this folder. Real CT of 512 kB shrinks by zstd to about 0.43 and so do these;
-real MR slices of 27 kB have headers of hundreds of elements, and so have these.
+Used by the other scripts of this folder. Real CT of 512 kB shrinks by zstd to about 0.43 and so do the made
+ones; real MR slices of 27 kB have headers of hundreds of elements, and so have these. Their noise costs
+JPEG-LS more than real noise; `scanned_ct` and `scanned_mr` make many slices of the few real ones at hand.
 """
 
 import random
+import struct
 import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
+from support.scans import folders
 
 CT_OCTETS: Final = 512 * 1024
 MR_OCTETS: Final = 27_000
@@ -32,6 +36,16 @@ def mr_study(study: int, slices: int, patterns: int = _PATTERNS) -> list[bytes]:
     """Return an MR of slices of 27 kB, a third of which is their header."""
     made = range(min(slices, patterns))
     return _numbered(study, slices, [_slice(_MR, "MR", n, 96, noise=14, texts=220) for n in made])
+
+
+def scanned_ct(study: int, slices: int) -> list[bytes]:
+    """Return a CT of real slices of 512 x 512 pixels; each has its own UID, and no two the same pixels."""
+    return _scanned(study, slices, "ct-ge")
+
+
+def scanned_mr(study: int, slices: int) -> list[bytes]:
+    """Return an MR of real slices of 25 kB, made as `scanned_ct` is."""
+    return _scanned(study, slices, "mr-ge")
 
 
 def uid_of(study: int, number: int) -> str:
@@ -98,6 +112,36 @@ def _numbered(study: int, slices: int, patterns: list[bytes]) -> list[bytes]:
         .replace(f"2.25.{_TEMPLATE}".encode(), f"2.25.{study}".encode())
         for n in range(slices)
     ]
+
+
+def _scanned(study: int, slices: int, name: str) -> list[bytes]:
+    """Repeat real slices; each time around their pixels move on by a few, over the edge to the other side."""
+    scans = [path.read_bytes() for path in sorted((folders()["scans"] / name).rglob("*.dcm"))]
+    return [_as_another(scans[n % len(scans)], study, n, n // len(scans)) for n in range(slices)]
+
+
+def _as_another(data: bytes, study: int, number: int, moved: int) -> bytes:
+    """Return a slice (Explicit VR Little Endian) with other UIDs and moved pixels, else octet for octet."""
+    was = dcmread(BytesIO(data))
+    before = was.PixelData
+    begin = data.rindex(before)
+    pixels = np.roll(np.frombuffer(before, "<u2").reshape(was.Rows, was.Columns), 3 * moved, (0, 1))
+    head = data[:begin]
+    for old, new in (
+        (was.SOPInstanceUID, uid_of(study, number)),
+        (was.StudyInstanceUID, f"2.25.{study}"),
+        (was.SeriesInstanceUID, f"2.25.{study}.2"),
+    ):
+        head = head.replace(_element(old), _element(new))
+    end = 144 + struct.unpack_from("<I", data, 140)[0]  # of group 0002, whose length is its first element
+    shorter = len(_element(was.SOPInstanceUID)) - len(_element(uid_of(study, number)))
+    head = head[:140] + struct.pack("<I", end - 144 - shorter) + head[144:]
+    return head + pixels.tobytes() + data[begin + len(before) :]
+
+
+def _element(uid: str) -> bytes:
+    value = uid.encode() + b"\0" * (len(uid) % 2)
+    return b"UI" + struct.pack("<H", len(value)) + value
 
 
 def _pixels(number: int, side: int, *, noise: float) -> bytes:
