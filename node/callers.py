@@ -76,7 +76,8 @@ class Door(socket.socket):
     """
 
     def __init__(self, family: int, *, most: int | None = None, alone: bool = False) -> None:
-        super().__init__(family)
+        # Named: asyncio asks what is accepted for it, and else leaves Nagle on, which costs an answer 40 ms.
+        super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._most = most_connections() if most is None else most
         self._of_one = self._most if alone else max(1, self._most // _SHARE)
         self._here: Counter[str] = Counter()
