@@ -70,6 +70,7 @@ class Sealer:
                 key = study_key(manifest, view, secret)
             except (NodeError, CannotOpen, BadManifest) as error:
                 log.info("no grant code=%s entry=%s", error.code, short(view.entry))
+                self._keys.pop(view.entry, None)
                 continue
             boxes = [seal_key(manifest, key, recipient=s, ephemeral_seed=random_octets(32)) for s in seals]
             node.facts.issue(Grant({bytes(name): box for name, box in boxes}), view.entry)
@@ -84,9 +85,11 @@ class Sealer:
         self._noticed = {entry: at for entry, at in self._noticed.items() if entry in known}
         for held in entries:
             view = node.holdings.view(held.entry)
-            if held.erasing or not view.is_on_its_way or not node.holdings.has_manifest(held.entry):
+            if held.erasing or not view.is_on_its_way:
                 continue
-            if held.entry not in self._keys:
+            if held.entry not in self._keys:  # asked of the disk once, not of each study at each new fact
+                if not node.holdings.has_manifest(held.entry):
+                    continue
                 try:
                     manifest = parse_manifest(node.blobs.get(BlobId(held.entry)))
                 except (NodeError, BadManifest):
