@@ -74,3 +74,11 @@ SKIPPED = frozenset(
     }
 )
 """Codes of files that are left out without a decision; the other ones of single files are quarantined."""
+
+LOCKED = "The node is locked. The bytes are safe; they are looked at once someone unlocks the node."
+NO_SUCH_PACS = "This node knows no PACS of that name. Nothing was sent; choose another, or the usual one."
+NOT_YET = "The studies could not be put on their way yet. The bytes are safe; the node tries again by itself."
+LEFT = (
+    "The studies are on their way. Some files could not be read ({n}); their bytes are kept here, sealed, "
+    "until an administrator decides about them."
+)

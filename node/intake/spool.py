@@ -24,17 +24,16 @@ from typing import Any
 from nacl import bindings, utils
 from nacl.exceptions import CryptoError
 
-from node.errors import UploadDamaged
+from node.errors import StoreDamaged, UploadDamaged
 from node.store import files
+from node.xchacha import KEY_BYTES, NONCE_BYTES, SALT_BYTES, TAG_BYTES, Box
 
 FRAME_BYTES = 1 << 20
-KEY_BYTES = bindings.crypto_aead_xchacha20poly1305_ietf_KEYBYTES
 
-_NONCE = bindings.crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
-_TAG = bindings.crypto_aead_xchacha20poly1305_ietf_ABYTES
 _LENGTH = struct.Struct(">I")
-_HEAD = _LENGTH.size + _NONCE
+_HEAD = _LENGTH.size + NONCE_BYTES
 _OPENED_FRAMES = 4
+_BOXES = 8
 _READ_LIMIT = 64 << 20  # zipfile reads a whole central directory at once, whatever its length claims
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 
@@ -46,7 +45,7 @@ def new_key() -> bytes:
 
 def seal_note(key: bytes, upload_id: str, note: bytes) -> bytes:
     """Seal something small that belongs to an upload."""
-    nonce = utils.random(_NONCE)
+    nonce = utils.random(NONCE_BYTES)
     return nonce + bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(note, _note_of(upload_id), nonce, key)
 
 
@@ -56,7 +55,14 @@ def open_note(key: bytes, upload_id: str, box: bytes) -> bytes:
     Raises:
         UploadDamaged: it was altered, or belongs to another upload.
     """
-    return _open(box[_NONCE:], _note_of(upload_id), box[:_NONCE], key)
+    try:
+        return bytes(
+            bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
+                box[NONCE_BYTES:], _note_of(upload_id), box[:NONCE_BYTES], key
+            )
+        )
+    except (CryptoError, ValueError, TypeError):
+        raise UploadDamaged("a note of an upload does not open") from None
 
 
 class SpoolWriter:
@@ -71,8 +77,8 @@ class SpoolWriter:
         self.offset = offset
         self.position = position
         self._upload_id = upload_id
-        self._key = key
-        self._path = path
+        self._box = Box(key, utils.random(SALT_BYTES))
+        self._buffer = bytearray()  # a new one for each frame would be zeroed by the system
         with files.disk_errors():
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o600)
             try:
@@ -90,15 +96,17 @@ class SpoolWriter:
         """Seal `plaintext`, at most 1 MiB, as the next frame; nothing makes no frame."""
         if not plaintext:
             return
-        nonce = utils.random(_NONCE)
-        sealed = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(
-            plaintext, _frame_of(self._upload_id, self.offset), nonce, self._key
-        )
-        with files.disk_errors():
-            files.write_all(self._descriptor, _LENGTH.pack(len(sealed)) + nonce)
-            files.write_all(self._descriptor, sealed)
+        end = _HEAD + len(plaintext) + TAG_BYTES
+        if len(self._buffer) < end:
+            self._buffer = bytearray(end)
+        with memoryview(self._buffer)[:end] as frame:
+            context = _frame_of(self._upload_id, self.offset)
+            nonce = self._box.seal_into(frame[_HEAD:], plaintext, context)
+            frame[:_HEAD] = _LENGTH.pack(end - _HEAD) + nonce
+            with files.disk_errors():
+                files.write_all(self._descriptor, frame)
         self.offset += len(plaintext)
-        self.position += _HEAD + len(sealed)
+        self.position += end
 
     def sync(self) -> None:
         """Make everything written so far durable."""
@@ -172,6 +180,8 @@ class SpoolReader(io.RawIOBase):
         self._opened: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._starts: list[int] = []
         self._frames: list[_Frame] = []
+        self._buffer = bytearray(NONCE_BYTES + FRAME_BYTES + TAG_BYTES)  # of the opener
+        self._boxes: OrderedDict[tuple[bytes, bytes], Box] = OrderedDict()
         self._file: io.FileIO | None = None
         if length == 0:
             return
@@ -256,12 +266,12 @@ class SpoolReader(io.RawIOBase):
             file.seek(at)
             head = file.read(_LENGTH.size)
             sealed = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else 0
-            if not _TAG < sealed <= FRAME_BYTES + _TAG or at + _HEAD + sealed > position:
+            if not TAG_BYTES < sealed <= FRAME_BYTES + TAG_BYTES or at + _HEAD + sealed > position:
                 raise UploadDamaged("a spool file has a malformed frame")
             self._starts.append(offset)
             self._frames.append(_Frame(at, sealed))
             at += _HEAD + sealed
-            offset += sealed - _TAG
+            offset += sealed - TAG_BYTES
         if offset != self._length:
             raise UploadDamaged("a spool file does not hold what was committed")
 
@@ -279,7 +289,7 @@ class SpoolReader(io.RawIOBase):
         future = self._opened.get(number)
         if future is None:
             held = None if self._recent is None else self._recent(self._starts[number])
-            if held is None or len(held) != self._frames[number].sealed - _TAG:
+            if held is None or len(held) != self._frames[number].sealed - TAG_BYTES:
                 future = self._opener.submit(self._open_frame, number)
             else:
                 future = Future()
@@ -295,9 +305,25 @@ class SpoolReader(io.RawIOBase):
         assert self._file is not None
         with files.disk_errors():
             self._file.seek(frame.position + _LENGTH.size)
-            data = self._file.read(_NONCE + frame.sealed)
-        key = self._keys[bisect_right(self._key_starts, start) - 1][1]
-        return _open(data[_NONCE:], _frame_of(self._upload_id, start), data[:_NONCE], key)
+            data = memoryview(self._buffer)[: NONCE_BYTES + frame.sealed]
+            if self._file.readinto(data) != len(data):
+                raise UploadDamaged("a spool file is shorter than it was")
+        key, nonce = self._keys[bisect_right(self._key_starts, start) - 1][1], bytes(data[:NONCE_BYTES])
+        try:
+            return self._box(key, nonce[:SALT_BYTES]).open(
+                nonce, data[NONCE_BYTES:], _frame_of(self._upload_id, start)
+            )
+        except StoreDamaged:
+            raise UploadDamaged("a spool file does not open") from None
+
+    def _box(self, key: bytes, salt: bytes) -> Box:
+        """Return what opens the frames of a salt: those that one request sent."""
+        box = self._boxes.get((key, salt)) or Box(key, salt)
+        self._boxes[key, salt] = box
+        self._boxes.move_to_end((key, salt))
+        if len(self._boxes) > _BOXES:
+            self._boxes.popitem(last=False)
+        return box
 
 
 def _frame_of(upload_id: str, offset: int) -> bytes:
@@ -306,10 +332,3 @@ def _frame_of(upload_id: str, offset: int) -> bytes:
 
 def _note_of(upload_id: str) -> bytes:
     return b"clinicmesh/spool-note/1:" + upload_id.encode()
-
-
-def _open(sealed: bytes, context: bytes, nonce: bytes, key: bytes) -> bytes:
-    try:
-        return bytes(bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, context, nonce, key))
-    except (CryptoError, ValueError, TypeError):
-        raise UploadDamaged("a spool file does not open") from None

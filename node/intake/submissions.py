@@ -24,10 +24,11 @@ from node.errors import Locked, NodeError, Refused, StoreDamaged, UploadDamaged,
 from node.intake import confirmation as confirmations
 from node.intake.confirmation import Confirmation
 from node.intake.dicom import HeaderReader
-from node.intake.examination import Examination, from_json, shown, to_json
+from node.intake.examination import Examination, shown, to_json
 from node.intake.examine import Known, examine, look_ahead, nothing_known
 from node.intake.keeping import Keep, confirmed_of, parts_of
-from node.intake.reasons import REASONS
+from node.intake.reasons import LEFT, LOCKED, NO_SUCH_PACS, NOT_YET, REASONS
+from node.intake.unsealed import Unsealed
 from node.intake.uploads import IntakeKeys, Limits, Uploads, erased, file_name
 from node.intake.wrapping import Said, Wrapping, decoded
 from node.store.database import Database
@@ -94,6 +95,7 @@ class Intake:
         self._headers = HeaderReader()
         self._examining = threading.Lock()
         self._keeping = threading.Lock()
+        self._examination = Unsealed(keys.open)
         self.uploads = Uploads(self._store, folder, keys, clock, limits or Limits(), self._on_received, wake)
 
     def close(self) -> None:
@@ -141,9 +143,9 @@ class Intake:
         examination, problem = None, submission.problem
         if submission.examination is not None:
             try:
-                examination = shown(from_json(self._keys.open(submission.examination)))
+                examination = shown(self._examination(submission.examination))
             except Locked as locked:
-                problem = problem or Problem(locked.code, _LOCKED)
+                problem = problem or Problem(locked.code, LOCKED)
         return {
             "id": submission.id,
             "client_id": submission.client_id,
@@ -181,7 +183,7 @@ class Intake:
                 raise Refused("wrong-state", "There is nothing to confirm in this submission.")
             known = self._destinations()  # a node that has not met the cloud yet knows none
             if confirmation.destination is not None and known and confirmation.destination not in known:
-                raise Refused("destination-unknown", _NO_SUCH_PACS)
+                raise Refused("destination-unknown", NO_SUCH_PACS)
             told = confirmations.to_json(confirmation, device, self._clock.now_ms())
             submission = replace(
                 submission,
@@ -334,7 +336,7 @@ class Intake:
         if submission.examination is None or submission.confirmation is None:
             return submission
         try:
-            examination = from_json(self._keys.open(submission.examination))
+            examination = self._examination(submission.examination)
             given = confirmations.from_json(self._keys.open(submission.confirmation))
         except Locked:
             return submission
@@ -353,7 +355,7 @@ class Intake:
         upload = self._store.upload_of(submission.id)
         if upload is None or submission.examination is None or submission.confirmation is None:
             return False
-        examination = from_json(self._keys.open(submission.examination))
+        examination = self._examination(submission.examination)
         given = confirmations.from_json(self._keys.open(submission.confirmation))
         said = Said(given.confirmation.author or self._label_of(given.by), given.at_ms)
         done = dict(submission.entries)
@@ -392,7 +394,7 @@ class Intake:
             if now is not None and now.state is State.CONFIRMED:
                 problem = Problem(code, f"{REASONS[code]} Nothing was sent; confirm again without it.")
                 differs = replace(now, state=State.DIFFERS, problem=problem)
-                change.put_submission(differs if stops else replace(now, problem=Problem(code, _NOT_YET)))
+                change.put_submission(differs if stops else replace(now, problem=Problem(code, NOT_YET)))
         self._changed(submission_id)
         return stops
 
@@ -401,7 +403,7 @@ class Intake:
         with self._store.change() as change:
             now = change.submission(submission_id)
             if now is not None and now.state is State.CONFIRMED:
-                change.put_submission(replace(now, problem=Problem(error.code, _NOT_YET)))
+                change.put_submission(replace(now, problem=Problem(error.code, NOT_YET)))
         self._changed(submission_id)
 
     def _finish(self, submission: Submission, upload: Upload, *, quarantined: int) -> None:
@@ -411,7 +413,7 @@ class Intake:
             if now is None or now.state is not State.CONFIRMED:
                 return
             if quarantined:
-                detail = _LEFT.format(n=quarantined)
+                detail = LEFT.format(n=quarantined)
                 change.put_submission(
                     replace(now, state=State.KEPT, problem=Problem("quarantined-left", detail))
                 )
@@ -420,20 +422,10 @@ class Intake:
                     replace(now, state=State.KEPT, examination=None, confirmation=None, problem=None)
                 )
                 change.put_upload(erased(upload))
+        self._examination.forget()
         if not quarantined:
             self.uploads.remove_file(upload)
         self._changed(submission.id)
-
-
-_LOCKED = "The node is locked. The bytes are safe; they are looked at once someone unlocks the node."
-_NO_SUCH_PACS = "This node knows no PACS of that name. Nothing was sent; choose another, or the usual one."
-_NOT_YET = (
-    "The studies could not be put on their way yet. The bytes are safe; the node tries again by itself."
-)
-_LEFT = (
-    "The studies are on their way. Some files could not be read ({n}); their bytes are kept here, sealed, "
-    "until an administrator decides about them."
-)
 
 
 def _noting(submission_id: str, place: int) -> OnCommit:

@@ -308,11 +308,9 @@ class Uploads:
     def _commit(self, upload: Upload) -> None:
         """Note how far an upload is, durably."""
         with self._store.change() as change:
-            now = change.upload(upload.id)
-            if now is None or now.erased:
+            if not change.grow_upload(upload):
                 files.remove(self._path(upload.id))
                 raise Refused("gone", "This upload was ended meanwhile.")
-            change.put_upload(upload)
             if upload.finished:
                 submission = change.submission(upload.submission)
                 if submission is not None and submission.state is SubmissionState.WAITING:

@@ -93,7 +93,7 @@ def write_stream_durably(path: Path, pieces: Iterable[bytes]) -> None:
         sync_dir(path.parent)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of `data` at the descriptor's position; the system may take it in parts."""
     view = memoryview(data)
     while view:

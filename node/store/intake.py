@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, select, update
 
 from node.errors import Refused
 from node.store.database import Database
@@ -222,6 +222,21 @@ class Change:
                 erased=value.erased,
             )
         )
+
+    def grow_upload(self, value: Upload) -> bool:
+        """Write how far an upload is, by one statement, since each part of it does; False if it is to go."""
+        query = (
+            update(UploadRow)
+            .where(col(UploadRow.id) == value.id, col(UploadRow.erased).is_(False))
+            .values(
+                offset=value.offset,
+                position=value.position,
+                keys=_pack(value.keys),
+                touched_ms=value.touched_ms,
+            )
+            .execution_options(synchronize_session=False)
+        )
+        return self._session.connection().execute(query).rowcount == 1
 
     def drop_upload(self, upload_id: str) -> None:
         """Forget an upload."""

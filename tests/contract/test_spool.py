@@ -59,6 +59,17 @@ def test_a_zip_is_read_without_being_unpacked_to_disk(tmp_path: Path) -> None:
         assert archive.read("b") == MARKER * 1000
 
 
+def test_two_requests_never_seal_with_the_same_nonce(tmp_path: Path) -> None:
+    """A part that is given up is written anew at the same place, under the same key, with other octets."""
+    key, nonces = new_key(), []
+    for piece in (b"a", b"b"):
+        write(tmp_path / "u", key, [piece * 100, piece * 100])
+        data = (tmp_path / "u").read_bytes()
+        nonces += [data[4:28], data[len(data) // 2 + 4 : len(data) // 2 + 28]]
+
+    assert len(set(nonces)) == 4
+
+
 def test_nothing_of_the_plaintext_is_on_the_disk(tmp_path: Path) -> None:
     """A stolen laptop shows nothing of uploads under way."""
     write(tmp_path / "u", new_key(), [MARKER * 100])

@@ -13,7 +13,9 @@ from support.source import ROOT, imports_of, module_of, python_files, tree_of
 HOME: dict[str, set[str]] = {
     "apscheduler": {"node.jobs.schedule"},
     "cbor2": {"sync.cbor"},
-    "cryptography": {"node.keys", "node.recovery", "node.mesh.tls", "node.tlskey", "node.webcert"},
+    "cryptography": {
+        *("node.keys", "node.recovery", "node.mesh.tls", "node.tlskey", "node.webcert", "node.xchacha"),
+    },
     "dicomweb_client": {"node.deliver.verify"},
     "fastapi": {
         "node.api.",
