@@ -1,12 +1,13 @@
 """How fast a study is taken in, in each shape that it comes in, beside Orthanc and the reference tus server.
 
-    python bench/ingest_shapes.py [--slices 300] [--small 5000] [--cine-mb 2048] [--only zip,files,…]
+    python bench/ingest_shapes.py [--slices 300] [--small 5000] [--cine-mb 2048] [--scans] [--only …]
 
 Shapes: one CT as a ZIP, as single files (a submission each), as a folder by `clinicmesh submit` (its start
 included); many small MR slices as a ZIP; one multi-frame file (a cine loop). The same files go to Orthanc's
 `POST /instances`, one after another, and the same octets by tus to `@tus/server` with its file
 store, which neither looks at them, nor seals, nor flushes. Ours counts until the study is `kept`: examined,
-compressed, sealed and flushed. Each server is a process of its own, fresh for each shape; they take turns.
+compressed, sealed and flushed. `--scans`: real slices, repeated, as `studies.py` makes them.
+Each server is a process of its own, fresh for each shape; they take turns.
 """
 
 import argparse
@@ -31,7 +32,7 @@ import numpy as np
 from ingest import Client, Run, hand_in, known_before, measured, post_all, statement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
-from studies import ct_study, mr_study, packed
+from studies import ct_study, mr_study, packed, scanned_ct, scanned_mr
 from support.nodes import RealNode
 from support.orthanc import missing, running_orthanc
 
@@ -67,7 +68,10 @@ class Target:
 # -- the shapes ---------------------------------------------------------------------------------
 
 
-def as_zip(make: Callable[[int, int], list[bytes]], slices: int) -> Shape:
+Make = Callable[[int, int], list[bytes]]
+
+
+def as_zip(make: Make, slices: int) -> Shape:
     """One study as the app sends it, confirmed before its bytes."""
     study = next(_NUMBERS)
     files = make(study, slices)
@@ -81,9 +85,9 @@ def as_zip(make: Callable[[int, int], list[bytes]], slices: int) -> Shape:
     )
 
 
-def as_files(slices: int) -> Shape:
+def as_files(make: Make, slices: int) -> Shape:
     """Each slice by itself, as a simple tool does it: submission, bytes with the creation, confirmation."""
-    files = ct_study(next(_NUMBERS), slices)
+    files = make(next(_NUMBERS), slices)
 
     def to_node(node: Target) -> None:
         for data in files:
@@ -97,9 +101,9 @@ def as_files(slices: int) -> Shape:
     return Shape(octets, slices, to_node, lambda orthanc: post_all(orthanc, files), to_tus)
 
 
-def as_folder(slices: int, folder: Path) -> Shape:
+def as_folder(make: Make, slices: int, folder: Path) -> Shape:
     """A folder of files by the command line."""
-    files = ct_study(next(_NUMBERS), slices)
+    files = make(next(_NUMBERS), slices)
     folder.mkdir()
     for number, data in enumerate(files):
         (folder / f"IM{number:06}").write_bytes(data)
@@ -287,6 +291,7 @@ def main() -> int:
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--small", type=int, default=5000)
     parser.add_argument("--cine-mb", type=int, default=2048)
+    parser.add_argument("--scans", action="store_true", help="real slices instead of made ones")
     parser.add_argument("--only", default="zip,files,folder,small,cine")
     given = parser.parse_args()
     if reason := missing():
@@ -295,11 +300,12 @@ def main() -> int:
     subprocess.run(
         ["npm", "ci", "--no-audit", "--no-fund"], cwd=HERE / "tus_server", check=True, capture_output=True
     )
+    ct, mr = (scanned_ct, scanned_mr) if given.scans else (ct_study, mr_study)
     shapes: dict[str, tuple[str, Callable[[Path], Shape]]] = {
-        "zip": (f"CT of {given.slices} as a ZIP", lambda _: as_zip(ct_study, given.slices)),
-        "files": ("the same as single files", lambda _: as_files(given.slices)),
-        "folder": ("the same as a folder", lambda at: as_folder(given.slices, at / "cd")),
-        "small": (f"{given.small} small MR slices", lambda _: as_zip(mr_study, given.small)),
+        "zip": (f"CT of {given.slices} as a ZIP", lambda _: as_zip(ct, given.slices)),
+        "files": ("the same as single files", lambda _: as_files(ct, given.slices)),
+        "folder": ("the same as a folder", lambda at: as_folder(ct, given.slices, at / "cd")),
+        "small": (f"{given.small} small MR slices", lambda _: as_zip(mr, given.small)),
         "cine": (f"one loop of {given.cine_mb} MB", lambda at: as_cine(given.cine_mb, at / "cine.dcm")),
     }
     print("| what | into | s | MB/s | instances/s | CPU ms per MB | peak MB | worker MB |")

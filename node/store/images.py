@@ -10,6 +10,7 @@ The libraries are loaded with the first image: a courier never needs them, and a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,17 +61,22 @@ class Image:
     high: bytes = field(repr=False)  # what was cut off, in octets
 
 
-def encode(layout: Layout, raw: bytes, *, rows: int, stored: int, rgb: bool) -> Image | None:
-    """Return `raw`, whole rows, as an image; None if there is no such image.
+def encode(
+    layout: Layout, stretches: Sequence[memoryview], *, rows: int, stored: int, rgb: bool
+) -> Image | None:
+    """Return whole rows, one stretch after another, as an image; None if there is no such image.
 
-    `rows` of a frame, bits `stored` and `rgb` are hints: they decide the size, not the octets.
+    `rows` of a frame, bits `stored` and `rgb` are hints: they decide the size, not the octets. Memory: one
+    copy of the rows, and what the library makes of them.
     """
     import numpy as np
     from imagecodecs import _jpegls as jpegls
 
-    samples = np.frombuffer(raw, _dtype(layout)).astype(_native(layout), copy=False)
+    pieces = [np.frombuffer(stretch, _dtype(layout)) for stretch in stretches]
+    samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     mixed = layout.samples == 3 and rgb
-    stack = _stacked(layout, samples, mixed)
+    stack = _stacked(layout, samples.astype(_native(layout), copy=False), mixed)
+    del samples
     if len(stack) > MOST_ROWS:
         return None
     bits, high = 0, b""
@@ -78,12 +84,15 @@ def encode(layout: Layout, raw: bytes, *, rows: int, stored: int, rgb: bool) -> 
         bits = stored
         stack, high = _cut(stack, stored)
     lag = _best_lag(stack, rows) if layout.samples == 1 else 0
-    if lag:
-        stack = np.concatenate((stack[:lag], stack[lag:] - stack[:-lag]))
+    stack = np.require(stack, requirements=["C", "W"])  # ours to change; read-only while it is the files' octets
+    if lag:  # from the end, since what is subtracted must be as it was
+        for at in range(len(stack) - lag, 0, -lag):
+            part = stack[max(at, lag) : at + lag]
+            part -= stack[max(at, lag) - lag : at]
     base, _ = _spread(stack)
-    stack = stack - _native(layout)(base)
+    stack -= _native(layout)(base)
     try:
-        coded = jpegls.jpegls_encode(np.ascontiguousarray(stack))
+        coded = jpegls.jpegls_encode(stack)
     except jpegls.JpeglsError:  # noise becomes larger than it was, and than the room for it
         return None
     return Image(layout, mixed, bits, lag, base, bytes(coded), high)

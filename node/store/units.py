@@ -41,15 +41,16 @@ class Part:
 def pack(parts: Sequence[Part]) -> bytes:
     """Return the unit of these parts; `unpack` gives back their octets, one after another."""
     starts = [0, *accumulate(len(part.data) for part in parts)]
+    views = [memoryview(part.data) for part in parts]  # a slice of one is no copy
     described: list[list[Any]] = []
     taken: dict[int, list[tuple[int, int]]] = {}  # by part, where in it
     for (layout, length), places in _stacks(parts).items():
-        image = _image(layout, [parts[n].data[at : at + length] for n, at in places], parts[places[0][0]])
+        image = _image(layout, [views[n][at : at + length] for n, at in places], parts[places[0][0]])
         if image is not None:
             described.append(_described(image, length, [starts[n] + at for n, at in places]))
             for n, at in places:
                 taken.setdefault(n, []).append((at, length))
-    rest = b"".join(piece for n, part in enumerate(parts) for piece in _between(part.data, taken.get(n, ())))
+    rest = b"".join(piece for n, view in enumerate(views) for piece in _between(view, taken.get(n, ())))
     level = HEADERS_LEVEL if taken else LEVEL
     return cbor.encode([starts[-1], described, _squeezed(rest, level)])
 
@@ -106,20 +107,21 @@ def _stacks(parts: Sequence[Part]) -> dict[tuple[Layout, int], list[tuple[int, i
     return found
 
 
-def _image(layout: Layout, stretches: Sequence[bytes], first: Part) -> Image | None:
-    """Return the octets as an image, if that makes them smaller than zstd would."""
+def _image(layout: Layout, stretches: Sequence[memoryview], first: Part) -> Image | None:
+    """Return the octets, stretches of one length, as an image, if that makes them smaller than zstd would."""
     native = first.native
     assert native is not None
-    raw = b"".join(stretches)
-    image = images.encode(layout, raw, rows=native.rows, stored=native.stored, rgb=native.rgb)
+    image = images.encode(layout, stretches, rows=native.rows, stored=native.stored, rgb=native.rgb)
     if image is None:
         return None
-    size = len(image.data) + len(_squeezed(image.high, LEVEL))
-    step = max(_SAMPLE_BYTES, len(raw) // _SAMPLES)
-    sample = b"".join(raw[at : at + _SAMPLE_BYTES] for at in range(step // 2, len(raw), step)) or raw
-    if size * len(sample) < _SURE * len(raw) * len(_squeezed(sample, LEVEL)):
+    size, length = len(image.data) + len(_squeezed(image.high, LEVEL)), len(stretches[0])
+    whole = length * len(stretches)
+    step = max(_SAMPLE_BYTES, whole // _SAMPLES)
+    places = (divmod(at, length) for at in range(step // 2, whole, step))
+    sample = b"".join(stretches[n][at : at + _SAMPLE_BYTES] for n, at in places) or bytes(stretches[0])
+    if size * len(sample) < _SURE * whole * len(_squeezed(sample, LEVEL)):
         return image
-    return image if size < len(_squeezed(raw, LEVEL)) else None
+    return image if size < len(_squeezed(b"".join(stretches), LEVEL)) else None
 
 
 def _described(image: Image, length: int, places: Sequence[int]) -> list[Any]:
@@ -172,7 +174,7 @@ def _apart(taken: Sequence[tuple[int, int]], size: int) -> bool:
     return end <= size
 
 
-def _between(whole: bytes, taken: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+def _between(whole: memoryview, taken: Sequence[tuple[int, int]]) -> Iterator[memoryview]:
     end = 0
     for at, length in taken:
         yield whole[end:at]
