@@ -47,6 +47,9 @@ REASONS: dict[str, str] = {
     "ask a technician to look at it.",
     "inflates-too-much": "This image unpacks to far more than is plausible, as harmful files do. Its bytes "
     "are kept; ask a technician to look at it.",
+    "partly-kept": "Some of these studies are on their way. A picture or PDF cannot be made into a part of "
+    "the others, so those were not sent; their bytes are kept here. Take this back, and hand those studies "
+    "in again without it.",
     "picture-damaged": "This picture is damaged. Its bytes are kept; copy it again from its source.",
     "picture-too-large": "This picture has more than 134 million pixels, or more than 75 million and must be "
     "turned upright. Its bytes are kept; save it smaller and send that.",

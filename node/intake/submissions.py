@@ -13,6 +13,7 @@ what was confirmed by the digest of its instances.
 import logging
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 
 State = SubmissionState
 
+_TRIES = 5  # to make a document once a study of its submission is kept
 _AHEAD_BYTES = 16 << 20  # of an upload that still comes, examined in one go
 
 
@@ -95,6 +97,7 @@ class Intake:
         self._headers = HeaderReader()
         self._examining = threading.Lock()
         self._keeping = threading.Lock()
+        self._failures: Counter[str] = Counter()
         self._examination = Unsealed(keys.open)
         self.uploads = Uploads(self._store, folder, keys, clock, limits or Limits(), self._on_received, wake)
 
@@ -384,19 +387,24 @@ class Intake:
         self._changed(submission_id)
 
     def _stop(self, submission_id: str, code: str) -> bool:
-        """Say that a document cannot be made into an instance, and whether a person decides what to do.
+        """Say that a document cannot be made into an instance; False if it is to be tried again.
 
-        Once a study is kept all was made before: this passes, and is tried again as it was confirmed.
+        Another confirmation would put other studies in the places of those that are kept; so it fails then.
         """
         with self._store.change() as change:
             now = change.submission(submission_id)
-            stops = now is None or not now.entries
-            if now is not None and now.state is State.CONFIRMED:
-                problem = Problem(code, f"{REASONS[code]} Nothing was sent; confirm again without it.")
-                differs = replace(now, state=State.DIFFERS, problem=problem)
-                change.put_submission(differs if stops else replace(now, problem=Problem(code, NOT_YET)))
+            if now is None or now.state is not State.CONFIRMED:
+                return now is None or not now.entries
+            self._failures[submission_id] += 1
+            told = Problem(code, f"{REASONS[code]} Nothing was sent; confirm again without it.")
+            now = replace(now, state=State.DIFFERS, problem=told)
+            if now.entries and self._failures[submission_id] < _TRIES:
+                now = replace(now, state=State.CONFIRMED, problem=Problem(code, NOT_YET))
+            elif now.entries:
+                now = replace(now, state=State.FAILED, problem=Problem("partly-kept", REASONS["partly-kept"]))
+            change.put_submission(now)
         self._changed(submission_id)
-        return stops
+        return now.state is not State.CONFIRMED
 
     def _note_trouble(self, submission_id: str, error: NodeError) -> None:
         log.warning("submission not kept yet submission=%s code=%s", submission_id, error.code)

@@ -84,7 +84,9 @@ def encode(
         bits = stored
         stack, high = _cut(stack, stored)
     lag = _best_lag(stack, rows) if layout.samples == 1 else 0
-    stack = np.require(stack, requirements=["C", "W"])  # ours to change; read-only while it is the files' octets
+    stack = np.require(
+        stack, requirements=["C", "W"]
+    )  # ours to change; read-only while it is the files' octets
     if lag:  # from the end, since what is subtracted must be as it was
         for at in range(len(stack) - lag, 0, -lag):
             part = stack[max(at, lag) : at + lag]

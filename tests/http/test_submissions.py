@@ -12,7 +12,7 @@ from support.intake import Bench, Phone, app_of, statement
 from support.servers import serve
 from support.slices import made_slice
 
-from node.errors import NodeError, StoreDamaged, WorkerFailed
+from node.errors import NodeError, Refused, StoreDamaged, WorkerFailed
 from node.intake.confirmation import Confirmation, ConfirmedStudy
 from node.wrap.press import CannotWrap
 
@@ -378,6 +378,39 @@ def test_a_document_that_fails_after_a_study_is_kept_is_tried_again(
     assert (half["state"], half["problem"]["code"], len(half["entries"])) == ("confirmed", "too-complex", 1)
     assert (view["state"], view["problem"], len(view["entries"])) == ("kept", None, 2)
     assert [list(kept) for kept in bench.keeper.kept] == [["2.25.1.1.1"], ["2.25.2.1.1"]]
+
+
+def test_a_document_that_keeps_failing_after_a_study_is_kept_ends_as_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was tried for ever, and nobody was told that a study stays behind."""
+    bench = Bench(tmp_path / "n")
+    submission = bench.hand_in(zip_of({"a": made_slice(1, 1), "b": made_slice(2, 1)}))
+    bench.work()
+    confirm_on(bench, submission, statement(bench.view(submission)))
+    keep = bench.intake._keep
+
+    def failing(study: Any, *told: Any, **more: Any) -> bytes:
+        if study.study_uid == "2.25.2":
+            raise CannotWrap("too-complex")
+        return keep(study, *told, **more)
+
+    monkeypatch.setattr(bench.intake, "_keep", failing)
+    for _ in range(4):
+        with pytest.raises(WorkerFailed):
+            bench.intake.keep_next()
+    worked = [bench.intake.keep_next() for _ in range(2)]
+    view = bench.view(submission)
+    with pytest.raises(Refused):
+        confirm_on(bench, submission, statement(view, impression="another"))
+    bench.intake.remove("phone", submission)
+    after = bench.view(submission)
+    bench.close()
+
+    assert worked == [True, False]
+    assert (view["state"], view["problem"]["code"], len(view["entries"])) == ("failed", "partly-kept", 1)
+    assert (after["state"], len(after["entries"])) == ("kept", 1)
+    assert [list(kept) for kept in bench.keeper.kept] == [["2.25.1.1.1"]]
 
 
 def test_a_submission_that_was_taken_back_while_it_is_kept_makes_no_entry(tmp_path: Path) -> None:
