@@ -21,6 +21,7 @@ class Sending(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     person: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    same_person: bool = False  # it is of the patient of its study, whom it names otherwise
 
 
 def router(quarantine: Quarantine, require: Require) -> APIRouter:
@@ -49,7 +50,8 @@ def router(quarantine: Quarantine, require: Require) -> APIRouter:
     @routes.post("/{submission_id}/{number}/send", status_code=201)
     def send(submission_id: SubmissionId, number: Number, body: Sending) -> dict[str, str]:
         """Send a file as it is, as an entry of its own."""
-        return {"entry_id": quarantine.send(submission_id, number, body.person).hex()}
+        entry = quarantine.send(submission_id, number, body.person, same_person=body.same_person)
+        return {"entry_id": entry.hex()}
 
     @routes.delete("/{submission_id}/{number}", status_code=204)
     def remove(submission_id: SubmissionId, number: Number) -> Response:

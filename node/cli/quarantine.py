@@ -64,12 +64,16 @@ def send(
     file: _File,
     data: Data,
     person: Annotated[str, typer.Option(help="Who decides.")],
+    same_person: Annotated[
+        bool, typer.Option("--same-person", help="It names another patient than its study; both are one.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Send a file as it is. If the PACS refuses it, that shows under `troubles`."""
     out = Output(as_json=as_json)
     with told_plainly(as_json=as_json), running(data) as remote:
-        said = remote.post(f"/api/v1/admin/quarantine/{_path(remote, file)}/send", {"person": person})
+        body = {"person": person, "same_person": same_person}
+        said = remote.post(f"/api/v1/admin/quarantine/{_path(remote, file)}/send", body)
         out.value(said)
         out.say(f"On its way as entry {said['entry_id'][:8]}.")
 
@@ -105,4 +109,6 @@ def _path(remote: Remote, file: str) -> str:
 
 
 def _may(one: dict[str, bool]) -> str:
-    return "yes" if one["sendable"] else "no"
+    if not one["sendable"]:
+        return "no"
+    return "names another patient" if one["other_patient"] else "yes"

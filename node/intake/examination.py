@@ -131,8 +131,8 @@ class Document:
 class LeftOut:
     """A file that is not sent, and the code of why. `name` is as the sender called it.
 
-    Of a quarantined one: where its bytes are; which image of which study it says it is, if it says so; and
-    what a person decided, `sent` or `removed`.
+    Of a quarantined one: where its bytes are; which image of which study and patient it says it is, if it
+    does; and what a person decided, `sent` or `removed`.
     """
 
     name: str = field(repr=False)
@@ -142,6 +142,7 @@ class LeftOut:
     study_uid: str = field(default="", repr=False)
     instance: ExaminedInstance | None = None
     decided: str = ""
+    patient: Patient | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +225,13 @@ def _study(value: dict[str, Any]) -> ExaminedStudy:
 
 
 def _left_out(value: dict[str, Any]) -> LeftOut:
-    instance = value.get("instance")
+    instance, patient = value.get("instance"), value.get("patient")
     return LeftOut(
         **{
             **value,
             "place": tuple(value.get("place", ())),
             "instance": None if instance is None else ExaminedInstance(**_placed(instance)),
+            "patient": None if patient is None else Patient(**patient),
         }
     )
 

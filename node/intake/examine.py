@@ -198,7 +198,8 @@ class _Findings:
             self.skipped.append(LeftOut(name, code, size))
         elif code is not None:
             study_uid = "" if header is None else header.study_uid
-            self.quarantined.append(LeftOut(name, code, size, place, study_uid, instance))
+            patient = None if header is None else _patient(header)
+            self.quarantined.append(LeftOut(name, code, size, place, study_uid, instance, patient=patient))
 
     def examination(self, known: Known) -> Examination:
         by_study: dict[str, list[str]] = {}

@@ -24,6 +24,7 @@ from node.intake.examination import (
     Patient,
     digest_of,
     from_json,
+    others_than,
     to_json,
 )
 from node.intake.keeping import incoming
@@ -58,7 +59,10 @@ class Keep(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A file in quarantine. `name` is as its sender called it."""
+    """A file in quarantine. `name` is as its sender called it.
+
+    `other_patient`: it names another person than the images of its study that came with it.
+    """
 
     submission: str
     number: int
@@ -66,6 +70,7 @@ class Held:
     code: str
     size: int
     sendable: bool
+    other_patient: bool = False
 
 
 class Quarantine:
@@ -101,15 +106,25 @@ class Quarantine:
         Raises:
             Locked: the passphrase is needed.
         """
-        told = []
+        told: list[Held] = []
         for submission in self._store.examined():
             upload = self._store.upload_of(submission.id)
             if upload is None or upload.erased:
                 continue
-            for number, item in enumerate(_items(submission, self._examination(submission), upload)):
-                if not item.decided:
-                    sendable = item.instance is not None
-                    told.append(Held(submission.id, number, item.name, item.code, item.size, sendable))
+            examination = self._examination(submission)
+            told += [
+                Held(
+                    submission=submission.id,
+                    number=number,
+                    name=item.name,
+                    code=item.code,
+                    size=item.size,
+                    sendable=item.instance is not None,
+                    other_patient=_names_another(examination, item),
+                )
+                for number, item in enumerate(_items(submission, examination, upload))
+                if not item.decided
+            ]
         return told
 
     def take_out(self, submission_id: str, number: int) -> Iterator[bytes]:
@@ -140,11 +155,15 @@ class Quarantine:
         self._after(submission, upload, last=last)
         log.info("quarantined file removed submission=%s code=%s", _short(submission), item.code)
 
-    def send(self, submission_id: str, number: int, person: str) -> bytes:
+    def send(self, submission_id: str, number: int, person: str, *, same_person: bool = False) -> bytes:
         """Send a file as it is; return the entry's id.
 
+        Args:
+            same_person: whoever decides saw that it is of the patient of its study, whom it names otherwise.
+
         Raises:
-            Refused: `not-quarantined`; `wrong-state`; `not-sendable`, it does not say which image it is.
+            Refused: `not-quarantined`; `wrong-state`; `not-sendable`, it does not say which image it is;
+                `mixed-patients`, it names another patient, and nobody said that they are one.
             Locked: the passphrase is needed.
             UploadDamaged: its bytes are not what was examined.
         """
@@ -152,6 +171,8 @@ class Quarantine:
             submission, upload, item = self._find(submission_id, number, settled=True)
             if item.instance is None:
                 raise Refused("not-sendable", _NOT_SENDABLE)
+            if not same_person and _names_another(self._examination(submission), item):
+                raise Refused("mixed-patients", _MIXED)
             last = False
 
             def on_commit(session: Any, entry: bytes) -> None:
@@ -261,7 +282,16 @@ def shown(held: Held) -> dict[str, Any]:
         "reason": REASONS[held.code],
         "bytes": held.size,
         "sendable": held.sendable,
+        "other_patient": held.other_patient,
     }
+
+
+def _names_another(examination: Examination, item: LeftOut) -> bool:
+    """Say whether a file names another patient than the study that it says it belongs to."""
+    if item.patient is None:
+        return False
+    named = [study.patient for study in examination.studies if study.study_uid == item.study_uid]
+    return any(others_than(patient, [item.patient]) for patient in named)
 
 
 def _items(submission: Submission, examination: Examination, upload: Upload) -> tuple[LeftOut, ...]:
@@ -291,6 +321,10 @@ def _short(submission: Submission) -> str:
 
 
 _NO_SUCH = "There is no such file in quarantine; somebody may have decided about it already."
+_MIXED = (
+    "This file names another patient than the images of its study. Nothing was sent, and its bytes are kept. "
+    "Take it out and hand it in by itself, remove it, or say that both are one person."
+)
 _NOT_SENDABLE = (
     "This file does not say which image of which study it is, so no PACS could take it. Its bytes are kept; "
     "take it out to have it repaired, or remove it."

@@ -82,6 +82,23 @@ def test_a_file_can_be_sent_as_it_is(clinic: LocalNode, held: list[Any]) -> None
     assert [one["name"] for one in clinic.get(ADMIN)["files"]] == ["IM3", "IM4"]
 
 
+def test_a_file_that_names_another_patient_is_sent_only_if_a_person_says_they_are_one(
+    clinic: LocalNode,
+) -> None:
+    """The study of one patient must not take an image of another by the back door."""
+    stranger = made_slice(82, 2, name="Roe^Other").replace(b"P82 ", b"P83 ")[:-10]
+    before = clinic.get(ADMIN)["files"]
+    clinic.submit({"IM1": made_slice(82, 1), "IM2": stranger, "IM3": made_slice(82, 3)[:-10]})
+    odd, own = (one for one in clinic.get(ADMIN)["files"] if one not in before)
+
+    assert (odd["other_patient"], own["other_patient"]) == (True, False)
+    with pytest.raises(Refusal, match="mixed-patients"):
+        clinic.ask("POST", f"{path_of(odd)}/send", {"person": "Dr Grey"})
+    clinic.ask("POST", f"{path_of(own)}/send", {"person": "Dr Grey"})
+    clinic.ask("POST", f"{path_of(odd)}/send", {"person": "Dr Grey", "same_person": True})
+    assert [one for one in clinic.get(ADMIN)["files"] if one not in before] == []
+
+
 def test_what_says_nothing_about_itself_cannot_be_sent(clinic: LocalNode, held: list[Any]) -> None:
     """No PACS could take it; the person hears that instead of a trouble later."""
     with pytest.raises(Refusal, match="not-sendable"):
