@@ -6,6 +6,7 @@ Urgent studies first, then those that have waited longest as seen here, then the
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 
 from sync.bodies import Role
 from sync.entries import EntryView
@@ -85,6 +86,11 @@ def turn_of(wanted: Wanted) -> tuple[bool, int, int, EntryId]:
 def in_order(wanted: Iterable[Wanted]) -> list[Wanted]:
     """Sort what could be moved: what should go first comes first."""
     return sorted(wanted, key=turn_of)
+
+
+def first_of(wanted: Iterable[Wanted], most: int) -> list[Wanted]:
+    """Return so many of what could be moved, in the same order: what a meeting begins with."""
+    return nsmallest(most, wanted, key=turn_of)
 
 
 def holders_that_count(

@@ -48,10 +48,12 @@ class _Failure:
 
 @dataclass(slots=True)
 class _UnderWay:
-    """A meeting that goes on. `again`: one more is wanted after it; `peer`: whom a long one is held with."""
+    """A meeting that goes on. `again`: one more is wanted after it; `peer`: whom a long one is held with;
+    `known`: whom the last one at this address was held with."""
 
     again: bool = False
     peer: NodeId | None = None
+    known: NodeId | None = None
     passing: Passing = field(default_factory=Passing)
 
 
@@ -140,6 +142,8 @@ class Replicator:
             PeerUnreachable, PeerRefused: see `node.mesh.meeting.meet`.
         """
         under = under or _UnderWay()
+        place = next((peer for peer in self._notes.peers() if peer.address == address), None)
+        under.known = None if place is None else place.node
         meeting = self._meet_again(address, under)
         if meeting is None:
             with self._line(address) as client:
@@ -162,7 +166,7 @@ class Replicator:
             self._notes.note_met(address, peer, at_ms=self._clock.carried_ms())
             self._watch(address, peer)
 
-        return meet(client, self._exchange, under.passing, long)
+        return meet(client, self._exchange, under.passing, long, under.known)
 
     def _note_quiet(self, meeting: Meeting) -> None:
         """Note that a meeting moved nothing: the next one would not either, as long as nothing is new."""

@@ -25,6 +25,7 @@ _TIMEOUT = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
 _HELLO_S = 20.0  # the first thing on a line: nothing else is in its way
 _NEWS_TIMEOUT = httpx.Timeout(connect=5.0, read=wire.NEWS_WAIT_S + 15.0, write=15.0, pool=15.0)
 _AGAIN_S = 8.0  # of a hello over a line that may have died meanwhile
+_OFFER_S = 30.0  # of a hello with up to 64 KiB of manifests
 _MAX_PROBLEM = 65_536
 _UNSAID = ("accept", "accept-encoding", "connection", "user-agent")  # 130 octets in each request, for nobody
 _ZSTD = "zstd"
@@ -55,6 +56,7 @@ class PeerClient:
         self._squeezes = False  # the peer understands zstd; its hello says so
         self._lock = threading.Lock()
         self._at_end: NodeId | None = None  # whose key the handshake has shown
+        self._met_another = False  # than the one that was expected
 
     def cut(self) -> None:
         """Cut the line: what goes on over it ends at once, with `PeerUnreachable`; from any thread."""
@@ -74,7 +76,34 @@ class PeerClient:
         """Say hello and return the peer's answer."""
         with self._line.limited(seconds=_AGAIN_S if self._was_met else _HELLO_S):
             answer = self._post("/hello", said.encode())
-        theirs = wire.decode_hello(answer)
+        return self._met(wire.decode_hello(answer))
+
+    def offer(
+        self, peer: NodeId, said: wire.Hello, offer: wire.Offer
+    ) -> tuple[wire.Hello, dict[EntryId, wire.Lack]]:
+        """Say hello to a known peer and offer it something; return its hello, and what of that it lacks.
+
+        Raises:
+            PeerRefused: another node listens there (`wrong-node`), and has been sent nothing; or the peer
+                does not know the request (`not-found`).
+        """
+        with self._lock:
+            self._at_end = self._at_end or peer
+            if self._at_end != peer:
+                raise PeerRefused("another node listens there", "wrong-node")
+        try:
+            with self._line.limited(seconds=_AGAIN_S if self._was_met else _OFFER_S):
+                answer = self._post("/offer", wire.encode_offer(said, offer))
+        except PeerUnreachable:
+            with self._lock:
+                if not self._met_another:
+                    raise
+                self._at_end = None
+            raise PeerRefused("another node listens there", "wrong-node") from None
+        theirs, lacks = wire.decode_answer(answer)
+        return self._met(theirs), {entry: lacks[entry] for entry, _ in offer.entries if entry in lacks}
+
+    def _met(self, theirs: wire.Hello) -> wire.Hello:
         if theirs.node != self._at_end:
             raise PeerRefused("the peer says that it is another node than its key shows", "wrong-node")
         self._was_met = True
@@ -182,7 +211,8 @@ class PeerClient:
         node = tls.node_id_of(shown) if shown else None
         with self._lock:
             self._at_end = self._at_end or node
-            if node != self._at_end:
+            self._met_another = node != self._at_end
+            if self._met_another:
                 cut(made)
 
 
@@ -194,7 +224,7 @@ class _Transport(httpx.HTTPTransport):
         self._pool = httpcore.ConnectionPool(
             ssl_context=context,
             # Nobody may wait for a connection while blobs crawl over all of them.
-            max_connections=2 * wire.IN_FLIGHT + wire.BESIDE,
+            max_connections=2 * wire.IN_FLIGHT + wire.BESIDE + 1,
             max_keepalive_connections=wire.IN_FLIGHT + 2,
             keepalive_expiry=wire.KEEP_ALIVE_S,
             network_backend=line,

@@ -7,16 +7,27 @@ fetches and offers. What is decided here is decided by `sync`; this module asks 
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from secrets import token_hex
 
 from node.clock import Clock
-from node.errors import BlobMissing, DiskFull, Refused
+from node.errors import BlobMissing, DiskFull, Refused, WrongOffset
 from node.mesh.arriving import Arriving
 from node.mesh.space import Space
-from node.mesh.wire import CAPS, FACTS_BATCH_BYTES, FRAME_LIMIT, IN_FLIGHT, MAX_BLOB, MAX_IDS, Hello, Lack
+from node.mesh.wire import (
+    CAPS,
+    FACTS_BATCH_BYTES,
+    FRAME_LIMIT,
+    IN_FLIGHT,
+    MAX_BLOB,
+    MAX_IDS,
+    Hello,
+    Lack,
+    Offer,
+)
 from node.store.holdings import Holdings
 from node.store.queue import QueueEntry
 from sync.bodies import Role
@@ -60,6 +71,9 @@ class Exchange:
         self._version = version
         self._snapshots: OrderedDict[str, tuple[FactClass, Snapshot]] = OrderedDict()
         self._bad: OrderedDict[tuple[NodeId, BlobId], None] = OrderedDict()
+        self.declined: dict[NodeId, frozenset[EntryId]] = {}  # what peers did not want when last offered
+        self.manifests_at: dict[NodeId, frozenset[EntryId]] = {}  # that peers had when last offered
+        self.offerless: set[NodeId] = set()  # peers that do not know `POST /offer`
         self._lock = threading.Lock()
 
     @property
@@ -76,6 +90,10 @@ class Exchange:
         now = self._clock.now_ms()
         trusted = self.holdings.facts.ask(lambda ledger: ledger.membership.may_receive(peer, now_ms=now))
         return Access.ALL if trusted else Access.PERMANENT
+
+    def roles_of(self, peer: NodeId) -> frozenset[str]:
+        """Return what a member may do, as far as the facts here say."""
+        return self.holdings.facts.ask(lambda ledger: ledger.membership.roles(peer))
 
     # -- facts ----------------------------------------------------------------------------------
 
@@ -144,6 +162,11 @@ class Exchange:
             ),
         )
 
+    def note_wanted(self, peer: NodeId, asked: Collection[EntryId], lacks: Collection[EntryId]) -> None:
+        """Note which of the entries that a peer was asked about it did not want."""
+        before = self.declined.get(peer, frozenset()).difference(asked)
+        self.declined[peer] = before | frozenset(asked).difference(lacks)
+
     # -- blobs ----------------------------------------------------------------------------------
 
     def lacks(self, entries: list[bytes], peer: NodeId) -> dict[EntryId, Lack | None]:
@@ -155,9 +178,30 @@ class Exchange:
         fetched = self.arriving.is_fetched_from
         lacks = {entry: None if fetched(peer, entry) else self.lack(entry, peer) for entry in asked}
         if len(entries) == 1:
-            for lack in filter(None, lacks.values()):
-                for blob, _ in lack.blobs[:IN_FLIGHT]:
-                    self.arriving.progress(peer, blob)
+            self._expect(peer, lacks.values())
+        return lacks
+
+    def _expect(self, peer: NodeId, lacks: Iterable[Lack | None]) -> None:
+        for lack in filter(None, lacks):
+            for blob, _ in lack.blobs[:IN_FLIGHT]:
+                self.arriving.progress(peer, blob)
+
+    def take_offer(self, offer: Offer, peer: NodeId) -> dict[EntryId, Lack | None]:
+        """Take in what a meeting begins with, and say what this node lacks of it.
+
+        Each fact and each manifest is judged as if it had come alone. What the facts here know better, such
+        as an end, is not wanted. A peer that is not trusted is told of nothing.
+        """
+        self.take_facts(list(offer.facts[:MAX_IDS]))
+        if self.access_of(peer) is not Access.ALL:
+            return {}
+        for entry, manifest in offer.entries:
+            if manifest is not None:
+                with suppress(Refused, BadBlob, BadManifest, WrongOffset, DiskFull):
+                    self.put_blob(BlobId(entry), 0, manifest, len(manifest))
+                    self.after_blob(BlobId(entry))
+        lacks = self.lacks([entry for entry, _ in offer.entries], peer)
+        self._expect(peer, lacks.values())
         return lacks
 
     def lack(self, entry: EntryId, peer: NodeId | None = None) -> Lack | None:
@@ -270,8 +314,7 @@ class Exchange:
 
     def may_fetch(self, peer: NodeId, blob: BlobId) -> bool:
         """Say whether a member may be given a blob: who carries or delivers, and an origin its own."""
-        roles = self.holdings.facts.ask(lambda ledger: ledger.membership.roles(peer))
-        if roles & {Role.CARRY, Role.FORWARD}:
+        if self.roles_of(peer) & {Role.CARRY, Role.FORWARD}:
             return True
         return any(self.holdings.view(one).origin == peer for one in self.holdings.queue.entries_with(blob))
 

@@ -1,19 +1,23 @@
 """One meeting of two nodes, from the side that opened it (DESIGN §7, docs/protocol.md §5).
 
-Hello, permanent facts, live facts, blobs both ways, and facts again for what the blobs changed. A meeting
-may be cut at any moment: what arrived stays, what did not comes next time. What to move, and in which
-order, says `sync.plan`.
+Hello, permanent facts, live facts, blobs both ways, and facts again for what the blobs changed. What is
+offered with the hello is decided before the line is dialled, and given while facts are compared. A meeting
+may be cut at any moment: what arrived stays, what did not comes next time. What to move, and in which order,
+says `sync.plan`.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from node.errors import PeerRefused
 from node.mesh import wire
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Access, Exchange
-from node.mesh.moving import Meeting, Mover, Pairs
+from node.mesh.moving import Meeting, Mover
+from node.mesh.offering import Pairs, offer_for, pairs_here
 from node.mesh.passing import Passing
 from sync.facts import FactClass
 from sync.ids import EntryId, FactId, NodeId, short
@@ -22,6 +26,7 @@ from sync.reconcile import Reconciler
 
 log = logging.getLogger(__name__)
 _MAX_ROUNDS = 400
+_BEGIN_S = 2.0  # that comparing facts waits for the first blob to take the connection that is open
 _TRIES = 3  # that an urgent study is let pass in one meeting
 _NAMES = {FactClass.PERMANENT: "permanent", FactClass.LIVE: "live"}
 
@@ -31,18 +36,20 @@ def meet(
     exchange: Exchange,
     passing: Passing | None = None,
     long: Callable[[NodeId], None] = lambda _: None,
+    known: NodeId | None = None,
 ) -> Meeting:
-    """Hold one meeting over an open line.
+    """Hold one meeting over a line.
 
     Args:
         passing: is told what is new while the meeting goes on.
         long: called, from another thread, with whom it is held if it takes longer than a moment.
+        known: who was met there last, and may be offered something with the hello.
 
     Raises:
         PeerUnreachable: nobody answers, or the line was cut; what had arrived stays.
         PeerRefused: the peer answered with an error.
     """
-    meeting = _Meet(client, exchange, passing or Passing(), long).hold()
+    meeting = _Meet(client, exchange, passing or Passing(), long, known).hold()
     log.info(
         "meeting held peer=%s facts=%d blobs=%d bytes=%d refused=%d",
         short(meeting.peer),
@@ -58,24 +65,32 @@ class _Meet:
     """The steps of one meeting."""
 
     def __init__(
-        self, client: PeerClient, exchange: Exchange, passing: Passing, long: Callable[[NodeId], None]
+        self,
+        client: PeerClient,
+        exchange: Exchange,
+        passing: Passing,
+        long: Callable[[NodeId], None],
+        known: NodeId | None,
     ) -> None:
         self._client = client
         self._exchange = exchange
         self._holdings = exchange.holdings
         self._passing = passing
         self._long = long
+        self._known = known
         self._tried: Counter[EntryId] = Counter()
 
     def hold(self) -> Meeting:
+        offer = None if self._known is None else offer_for(self._exchange, self._known)
         mine = self._exchange.hello()
-        theirs = self._client.hello(mine)
+        theirs, lacks = self._say_hello(mine, offer)
         self._peer = theirs.node
         self._meeting = Meeting(theirs.node)
         if self._peer == self._exchange.node_id:
             raise PeerRefused("this address is this node's own", "own-address")
         try:
-            self._mix(mine, theirs)
+            with self._giving(lacks):
+                self._mix(mine, theirs)
             if self._exchange.access_of(self._peer) is Access.ALL and self._move_blobs():
                 self._mix_again()
         except PeerRefused as error:
@@ -85,6 +100,40 @@ class _Meet:
             return self._meeting
         self._meeting.done = True
         return self._meeting
+
+    def _say_hello(
+        self, mine: wire.Hello, offer: wire.Offer | None
+    ) -> tuple[wire.Hello, Mapping[EntryId, wire.Lack]]:
+        """Say hello, with an offer if there is one and the peer can take it; return what it lacks of that."""
+        if offer is not None and self._known is not None:
+            try:
+                theirs, lacks = self._client.offer(self._known, mine, offer)
+                has = frozenset(entry for entry, lack in lacks.items() if not lack.manifest)
+                self._exchange.manifests_at[self._known] = has
+                return theirs, lacks
+            except PeerRefused as error:
+                log.debug("no offer taken code=%s", error.peer_code)
+                if error.peer_code == "not-found":
+                    self._exchange.offerless.add(self._known)
+        return self._client.hello(mine), {}
+
+    @contextmanager
+    def _giving(self, lacks: Mapping[EntryId, wire.Lack]) -> Iterator[None]:
+        """Give what was offered and is lacking while the block runs, and wait until that is done."""
+        if not lacks:
+            yield
+            return
+        self._tried.update(dict.fromkeys(lacks, _TRIES))  # it goes already, urgent or not
+        mover = Mover(self._client, self._exchange, self._meeting, self._passing)
+        with (
+            self._passing.looking(self._look, lambda: self._long(self._peer)),
+            ThreadPoolExecutor(1, thread_name_prefix="offered") as beside,
+        ):
+            given = beside.submit(mover.give, lacks)
+            given.add_done_callback(lambda _: mover.begun.set())
+            mover.begun.wait(_BEGIN_S)
+            yield
+            given.result()
 
     # -- facts ----------------------------------------------------------------------------------
 
@@ -143,17 +192,13 @@ class _Meet:
             mover.ask_what_it_holds()
             space.clear()
             space.relieve()
-        pairs = self._pairs()
+        pairs = pairs_here(self._exchange)
         urgent = [(held, view) for held, view in pairs if view.urgent]
         if urgent:
             self._first(urgent)
         with self._passing.looking(self._look, lambda: self._long(self._peer)):
             mover.move([(held, view) for held, view in pairs if not view.urgent])
         return self._meeting.blobs_in + self._meeting.blobs_out > 0
-
-    def _pairs(self) -> Pairs:
-        held = [h for h in self._holdings.queue.all() if not h.erasing and h.ended_ms is None]
-        return [(entry, self._holdings.view(entry.entry)) for entry in held]
 
     def _first(self, urgent: Pairs) -> None:
         """Move what is urgent, and let nothing else move meanwhile."""
@@ -172,10 +217,10 @@ class _Meet:
             self._mix_again()
 
     def _new_and_urgent(self) -> Pairs:
-        roles = self._holdings.facts.ask(lambda ledger: ledger.membership.roles(self._peer))
+        roles = self._exchange.roles_of(self._peer)
         return [
             (held, view)
-            for held, view in self._pairs()
+            for held, view in pairs_here(self._exchange)
             if self._tried[held.entry] < _TRIES
             and passes(view, whole=held.complete, peer=self._peer, roles=roles)
         ]

@@ -6,7 +6,7 @@ What to move, and in which order, says `sync.plan`. The order of the meeting say
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,20 +16,19 @@ from node.errors import DiskFull, PeerRefused, PeerUnreachable, Refused, WrongOf
 from node.mesh import wire
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Exchange
+from node.mesh.offering import Pairs, could_give
 from node.mesh.passing import Passing
 from node.mesh.receiving import Receiving
 from node.store.queue import QueueEntry
 from sync.entries import EntryView
 from sync.errors import BadBlob, BadManifest
 from sync.ids import BlobId, EntryId, NodeId, short
-from sync.plan import Wanted, blobs_to_move, fetchable, in_order, offerable
+from sync.plan import Wanted, blobs_to_move, fetchable, in_order
 from sync.segments import SEGMENT_BYTES
 
 log = logging.getLogger(__name__)
 _AT_MOST = 64  # blobs given before asking again what the peer lacks
 _TIMES = 3  # that one blob is given in one meeting to a peer that takes it and still lacks it
-
-Pairs = Sequence[tuple[QueueEntry, EntryView]]
 
 
 @dataclass(slots=True)
@@ -77,6 +76,7 @@ class Mover:
         self._peer = meeting.peer
         self._passing = passing
         self._asked = False
+        self.begun = threading.Event()  # a blob has been sent, or is about to be
 
     def move(self, pairs: Pairs) -> None:
         """Fetch what this node wants of these entries, and give what the peer wants."""
@@ -87,6 +87,15 @@ class Mover:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+
+    def give(self, lacks: Mapping[EntryId, wire.Lack]) -> None:
+        """Give what the peer lacks of what it was offered."""
+        with ThreadPoolExecutor(wire.IN_FLIGHT, thread_name_prefix="blobs") as pool, Lanes() as lanes:
+            for entry, lack in lacks.items():
+                announced = self._holdings.view(entry).announced
+                small = announced is not None and announced.size <= SEGMENT_BYTES
+                give = self._give_entry if lack.manifest else self._share
+                lanes.run(partial(give, pool, entry, lack), beside_others=small)
 
     def _must_wait(self) -> bool:
         return self._passing is not None and self._passing.must_wait()
@@ -197,15 +206,11 @@ class Mover:
             yield from self._client.get_blob(blob, offset)
 
     def _give_all(self, pool: ThreadPoolExecutor, pairs: Pairs) -> None:
-        roles = self._holdings.facts.ask(lambda ledger: ledger.membership.roles(self._peer))
-        offers = {
-            held.entry: self._holdings.wanted(held, view, view.announced.size if view.announced else 0)
-            for held, view in pairs
-            if self._holdings.has_manifest(held.entry) and offerable(view, peer=self._peer, roles=roles)
-        }
+        offers = could_give(self._exchange, self._peer, pairs, self._exchange.roles_of(self._peer))
         entries = [offer.entry for offer in in_order(offers.values())]
         for start in range(0, len(entries), wire.MAX_IDS):
             lacks = self._client.lack(entries[start : start + wire.MAX_IDS])
+            self._exchange.note_wanted(self._peer, entries[start : start + wire.MAX_IDS], lacks)
             with Lanes() as lanes:
                 for entry in entries[start : start + wire.MAX_IDS]:
                     lack = lacks.get(entry)
@@ -258,6 +263,7 @@ class Mover:
         if size is None or offset > size:
             return False
         data = self._holdings.blobs.read(blob, offset, size - offset)
+        self.begun.set()
         try:
             if not self._client.put_blob(blob, offset, data, size, self._must_wait if gives_way else None):
                 return None

@@ -61,6 +61,16 @@ def router(exchange: Exchange, news: News, *, met: Callable[[NodeId], None]) -> 
             met(peer)
         return _cbor((await run_in_threadpool(exchange.hello)).encode())
 
+    @routes.post("/offer")
+    async def offer(request: Request, peer: Peer) -> Response:
+        said, offered = wire.decode_offer(await _body(request, wire.MAX_BODY))
+        if said.node != peer:
+            raise Refused("bad-message", "the hello names another node than the certificate")
+        if exchange.access_of(peer) is Access.ALL:
+            met(peer)
+        lacks = await run_in_threadpool(exchange.take_offer, offered, peer)
+        return _cbor(wire.encode_answer(await run_in_threadpool(exchange.hello), lacks))
+
     @routes.get("/news")
     async def wait_for_news(request: Request, peer: Peer) -> Response:
         need_all(peer)

@@ -24,9 +24,11 @@ FRAME_LIMIT = 128 * 1024
 FACTS_BATCH_BYTES = 1024 * 1024
 NEWS_WAIT_S = 25.0
 KEEP_ALIVE_S = 50.0  # that a connection may be idle; the server waits a little longer
-CAPS = ("zstd",)  # bodies of facts may come as one zstd frame (RFC 9659)
+CAPS = ("zstd", "offer")  # bodies of facts may come as one zstd frame (RFC 9659); POST /offer is known
 IN_FLIGHT = 4  # blobs at once over one line
 BESIDE = 3  # small studies that are moved beside each other
+OFFERED = 8  # entries that the first request of a meeting offers
+OFFERED_BYTES = 64 * 1024  # of manifests in it: what a slow line carries in about a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +49,19 @@ class Hello:
 
     def encode(self) -> bytes:
         """Return the body."""
-        return cbor.encode(
-            {
-                "v": PROTOCOL,
-                "node": self.node,
-                "permanent": self.permanent,
-                "live": self.live,
-                "free": self.free,
-                "version": self.version,
-                "caps": list(self.caps),
-            }
-        )
+        return cbor.encode(self.as_map())
+
+    def as_map(self) -> dict[str, Any]:
+        """Return what the body says."""
+        return {
+            "v": PROTOCOL,
+            "node": self.node,
+            "permanent": self.permanent,
+            "live": self.live,
+            "free": self.free,
+            "version": self.version,
+            "caps": list(self.caps),
+        }
 
 
 def decode_map(body: bytes) -> Mapping[Any, Any]:
@@ -78,7 +82,12 @@ def decode_hello(body: bytes) -> Hello:
     Raises:
         Refused: it is malformed (`bad-message`).
     """
-    value = decode_map(body)
+    return _hello(decode_map(body))
+
+
+def _hello(value: Any) -> Hello:
+    if not isinstance(value, dict):
+        raise Refused("bad-message", "the hello is malformed")
     node, permanent, live = value.get("node"), value.get("permanent"), value.get("live")
     free, version = value.get("free"), value.get("version")
     if not (_octets(node, 32) and _octets(permanent, 16) and _octets(live, 16)):
@@ -123,16 +132,64 @@ class Lack:
     blobs: tuple[tuple[BlobId, int], ...]  # with the octets that are here already
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a meeting begins with: study facts, and what of these entries could be given, first things first.
+
+    A manifest that is too long to come along is None.
+    """
+
+    facts: tuple[bytes, ...]
+    entries: tuple[tuple[EntryId, bytes | None], ...]
+
+
+def encode_offer(hello: Hello, offer: Offer) -> bytes:
+    """Return the body of `/offer`."""
+    entries = [[entry, manifest] for entry, manifest in offer.entries]
+    return cbor.encode({"hello": hello.as_map(), "facts": list(offer.facts), "entries": entries})
+
+
+def decode_offer(body: bytes) -> tuple[Hello, Offer]:
+    """Return what a peer that dials says and offers.
+
+    Raises:
+        Refused: malformed, or more than is allowed.
+    """
+    match decode_map(body):
+        case {"hello": hello, "facts": list(raws), "entries": list(entries)} if (
+            len(raws) <= MAX_IDS and len(entries) <= MAX_IDS and all(type(raw) is bytes for raw in raws)
+        ):
+            return _hello(hello), Offer(tuple(raws), tuple(_offered(item) for item in entries))
+    raise Refused("bad-message", "the offer is malformed")
+
+
+def encode_answer(hello: Hello, lacks: Mapping[EntryId, Lack | None]) -> bytes:
+    """Return the body of the answer to `/offer`."""
+    return cbor.encode({"hello": hello.as_map(), "lacks": _lacks_map(lacks)})
+
+
+def decode_answer(body: bytes) -> tuple[Hello, dict[EntryId, Lack]]:
+    """Return what the peer says, and what it lacks of what it was offered.
+
+    Raises:
+        Refused: malformed.
+    """
+    value = decode_map(body)
+    return _hello(value.get("hello")), _lacks(value.get("lacks"))
+
+
 def encode_lacks(lacks: Mapping[EntryId, Lack | None]) -> bytes:
     """Return the body of the answer to `/lack`."""
-    return cbor.encode(
-        {
-            entry: None
-            if lack is None
-            else {"manifest": lack.manifest, "blobs": [[blob, offset] for blob, offset in lack.blobs]}
-            for entry, lack in lacks.items()
-        }
-    )
+    return cbor.encode(_lacks_map(lacks))
+
+
+def _lacks_map(lacks: Mapping[EntryId, Lack | None]) -> dict[EntryId, Any]:
+    return {
+        entry: None
+        if lack is None
+        else {"manifest": lack.manifest, "blobs": [[blob, offset] for blob, offset in lack.blobs]}
+        for entry, lack in lacks.items()
+    }
 
 
 def decode_lacks(body: bytes) -> dict[EntryId, Lack]:
@@ -141,8 +198,14 @@ def decode_lacks(body: bytes) -> dict[EntryId, Lack]:
     Raises:
         Refused: malformed.
     """
+    return _lacks(decode_map(body))
+
+
+def _lacks(value: Any) -> dict[EntryId, Lack]:
+    if not isinstance(value, dict):
+        raise Refused("bad-message", "the answer is malformed")
     lacks: dict[EntryId, Lack] = {}
-    for entry, said in decode_map(body).items():
+    for entry, said in value.items():
         match said:
             case None:
                 continue
@@ -163,6 +226,15 @@ def _offset(item: Any) -> tuple[BlobId, int]:
         case [bytes(blob), int(offset)] if len(blob) == 32 and offset >= 0:
             return BlobId(blob), offset
     raise Refused("bad-message", "the answer is malformed")
+
+
+def _offered(item: Any) -> tuple[EntryId, bytes | None]:
+    match item:
+        case [bytes(entry), bytes(manifest)] if len(entry) == 32:
+            return EntryId(entry), manifest
+        case [bytes(entry), None] if len(entry) == 32:
+            return EntryId(entry), None
+    raise Refused("bad-message", "the offer is malformed")
 
 
 def _decode(body: bytes) -> Any:

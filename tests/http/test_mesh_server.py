@@ -139,8 +139,16 @@ def hello_of(key: SigningKey) -> bytes:
     return wire.Hello(NodeId(bytes(key.verify_key)), bytes(16), bytes(16), 0, "1").encode()
 
 
+def offer_of(key: SigningKey, **what: Any) -> bytes:
+    return cbor.encode({"hello": cbor.decode(hello_of(key)), "facts": [], "entries": []} | what)
+
+
 def lack_of(peer: httpx.Client, entry: EntryId) -> Any:
     return wire.decode_lacks(assert_ok(peer.post("/lack", content=cbor.encode([entry]))).content).get(entry)
+
+
+def lack_of_node(mesh: Mesh, entry: EntryId) -> Any:
+    return mesh.cloud.service._exchange.lack(entry)
 
 
 def put(peer: httpx.Client, blob: bytes, data: bytes, **headers: str) -> httpx.Response:
@@ -192,6 +200,9 @@ def test_who_is_not_trusted_gets_permanent_facts_and_nothing_else(
 
         assert {facts.parse(raw, mesh=ledger.mesh).header.kind for raw in got} == {"member", "revoked"}
         assert (live != [], none) == (True, [])
+        offer = offer_of(identity.key, entries=[[announced.entry, announced.manifest]])
+        assert cbor.decode(assert_ok(outsider.post("/offer", content=offer)).content)["lacks"] == {}
+        assert lack_of_node(mesh, announced.entry) == wire.Lack(True, ())
         for answer in (
             outsider.post("/reconcile/live", content=Reconciler(Snapshot([]), 4096).initiate()),
             outsider.post("/lack", content=entries),
@@ -248,6 +259,12 @@ def test_a_forged_fact_is_refused_and_its_neighbours_are_taken(mesh: Mesh, peer:
         ("/facts", cbor.encode({"a": 1})),
         ("/facts", b"\x9f\xff"),
         ("/lack", cbor.encode([1])),
+        ("/offer", cbor.encode({"hello": {}, "facts": [], "entries": []})),
+        ("/offer", cbor.encode({"hello": 1, "facts": [], "entries": []})),
+        ("/offer", offer_of(SigningKey(bytes(32)), facts=[1])),
+        ("/offer", offer_of(SigningKey(bytes(32)), entries=[[b"short", None]])),
+        ("/offer", offer_of(SigningKey(bytes(32)), entries=[[bytes(32), 1]])),
+        ("/offer", offer_of(SigningKey(bytes(32)))),  # in another's name
     ],
 )
 def test_a_malformed_message_is_told_so(peer: httpx.Client, path: str, body: bytes) -> None:

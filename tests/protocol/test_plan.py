@@ -19,6 +19,7 @@ from sync.plan import (
     blobs_to_move,
     carries_promise,
     fetchable,
+    first_of,
     holders_that_count,
     in_order,
     is_on_its_way,
@@ -61,6 +62,7 @@ def test_urgent_then_longest_waiting_then_smallest_rest() -> None:
     ]
     for order in permutations(wanted):
         assert in_order(order) == wanted
+        assert [first_of(order, most) for most in range(6)] == [wanted[:most] for most in range(6)]
 
 
 def test_only_what_is_on_its_way_travels() -> None:

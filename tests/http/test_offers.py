@@ -1,0 +1,186 @@
+"""A meeting begins with what is to be given: decided before the line is dialled, corrected by the answer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import APIRouter
+from support.nodes import LocalNode
+from support.slices import made_slice
+
+from node.keys import Keystore
+from node.mesh import offering, server, wire
+from node.mesh.client import PeerClient
+from node.mesh.exchange import Exchange
+from node.mesh.meeting import Meeting
+from sync.bodies import Tombstone
+from sync.ids import EntryId, NodeId
+
+_NEVER = 3600.0
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[LocalNode]:
+    with LocalNode(tmp_path / "cloud", replicate_every_s=_NEVER) as node:
+        node.init()
+        node.start()
+        yield node
+
+
+@pytest.fixture
+def clinic(tmp_path: Path, cloud: LocalNode) -> Iterator[LocalNode]:
+    """A clinic that has met the cloud node, and meets it again when a test says so."""
+    with LocalNode(tmp_path / "clinic", replicate_every_s=_NEVER) as node:
+        cloud.admit(node, "clinic")
+        node.start()
+        replicator = node.service._replicator
+        replicator._watch = replicator._want = lambda *_: None  # type: ignore[method-assign]
+        node.node.notes.add_peer(cloud.mesh_address)
+        assert replicator.meet_one(cloud.mesh_address).done
+        yield node
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests of the meetings, in their order."""
+    paths: list[str] = []
+    ask = PeerClient._ask
+
+    def asking(client: PeerClient, method: str, path: str, **more: Any) -> Any:
+        paths.append(path.partition("/blobs/")[1] or path)
+        return ask(client, method, path, **more)
+
+    monkeypatch.setattr(PeerClient, "_ask", asking)
+    return paths
+
+
+def met(clinic: LocalNode, cloud: LocalNode) -> Meeting:
+    """Hold a meeting over a line that is dialled anew."""
+    for kept, _ in clinic.service._replicator._kept.values():
+        kept.close()
+    clinic.service._replicator._kept.clear()
+    return clinic.service._replicator.meet_one(cloud.mesh_address)
+
+
+def submitted(node: LocalNode, number: int, **confirmation: Any) -> EntryId:
+    (entry,) = node.submit({"a.dcm": made_slice(number, 1)}, **confirmation)
+    return EntryId(bytes.fromhex(entry))
+
+
+def holds(node: LocalNode, entry: EntryId) -> bool:
+    held = node.node.queue.get(entry)
+    return held is not None and held.complete
+
+
+def test_the_first_blob_follows_the_first_answer(
+    cloud: LocalNode, clinic: LocalNode, asked: list[str]
+) -> None:
+    """A courier's minute on a far line: nothing is asked that is known already."""
+    routine, urgent = submitted(clinic, 1), submitted(clinic, 2, priority="urgent")
+    asked.clear()
+    offer = offering.offer_for(clinic.service._exchange, cloud.node.facts.node_id)
+    meeting = met(clinic, cloud)
+
+    assert offer is not None
+    assert [entry for entry, _ in offer.entries] == [urgent, routine]
+    assert asked[:2] == ["/offer", "/blobs/"]
+    assert meeting.done
+    assert holds(cloud, routine) and holds(cloud, urgent)
+    asked.clear()
+    assert met(clinic, cloud).done
+    assert asked == ["/hello"]  # nothing is left to be offered
+
+
+def test_what_the_peer_did_not_want_or_has_is_not_sent_again(cloud: LocalNode, clinic: LocalNode) -> None:
+    """A full peer is not offered the same study at each meeting, nor the same manifest after each cut."""
+    exchange, peer = clinic.service._exchange, cloud.node.facts.node_id
+    entry = submitted(clinic, 3)
+    exchange.manifests_at[peer] = frozenset({entry})
+    offer = offering.offer_for(exchange, peer)
+    assert offer is not None
+    assert offer.entries == ((entry, None),)
+
+    cloud.service._exchange.space.takes = lambda *_: False  # type: ignore[method-assign]
+    assert met(clinic, cloud).done
+    assert offering.offer_for(exchange, peer) is None
+
+
+def test_the_facts_of_the_peer_correct_what_was_decided(cloud: LocalNode, clinic: LocalNode) -> None:
+    """What has ended there in the meantime costs its manifest and no blob."""
+    entry = submitted(clinic, 4)
+    origin = clinic.node.facts.node_id
+    ended = Tombstone("delivered", "main", "read-back", 1, 1, bytes(32), 1, origin)
+    cloud.node.facts.issue(ended, entry)
+    meeting = met(clinic, cloud)
+
+    assert meeting.done
+    assert meeting.blobs_out == 0
+    assert not cloud.node.holdings.has_manifest(entry)
+    assert clinic.node.holdings.view(entry).tombstone is not None
+
+
+def test_another_node_at_the_same_address_is_offered_nothing(
+    tmp_path: Path, cloud: LocalNode, clinic: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Addresses are handed out anew; what was meant for one member is not for another."""
+    seen: list[NodeId] = []
+    take = Exchange.take_offer
+    monkeypatch.setattr(
+        Exchange, "take_offer", lambda here, offer, peer: (seen.append(peer), take(here, offer, peer))[1]
+    )
+    courier = LocalNode(tmp_path / "courier")
+    cloud.admit(courier, "courier")
+    assert met(clinic, cloud).done
+    there = NodeId(bytes(Keystore.load(courier.home.keys).node_key.verify_key))
+    entry = submitted(clinic, 5)
+    clinic.node.notes.note_met(cloud.mesh_address, there, at_ms=1)
+    meeting = met(clinic, cloud)
+
+    assert seen == []
+    assert meeting.done
+    assert meeting.peer == cloud.node.facts.node_id
+    assert holds(cloud, entry)
+
+
+def test_a_peer_that_knows_no_offers_is_asked_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    """Nodes of last year are still out there; they are tried once."""
+    router = server.router
+
+    def older(*given: Any, **named: Any) -> APIRouter:
+        routes = router(*given, **named)
+        routes.routes[:] = [
+            one for one in routes.routes if not str(getattr(one, "path", "")).endswith("/offer")
+        ]
+        return routes
+
+    monkeypatch.setattr(server, "router", older)
+    with LocalNode(tmp_path / "cloud", replicate_every_s=_NEVER) as cloud:
+        cloud.init()
+        cloud.start()
+        with LocalNode(tmp_path / "clinic", replicate_every_s=_NEVER) as clinic:
+            cloud.admit(clinic, "clinic")
+            clinic.start()
+            replicator = clinic.service._replicator
+            replicator._watch = replicator._want = lambda *_: None  # type: ignore[method-assign]
+            clinic.node.notes.add_peer(cloud.mesh_address)
+            assert replicator.meet_one(cloud.mesh_address).done
+            asked.clear()
+            entries = []
+            for number in (6, 7):
+                entries.append(submitted(clinic, number))
+                assert met(clinic, cloud).done
+
+    assert asked.count("/offer") == 1
+    assert asked[:2] == ["/offer", "/hello"]
+
+
+@pytest.mark.parametrize("entries", [wire.MAX_IDS + 1])
+def test_no_offer_is_larger_than_is_allowed(entries: int) -> None:
+    """What a peer makes us look at is bounded."""
+    hello = wire.Hello(NodeId(bytes(32)), bytes(16), bytes(16), 0, "1")
+    many = wire.Offer((), tuple((EntryId(bytes(32)), None) for _ in range(entries)))
+    with pytest.raises(wire.Refused):
+        wire.decode_offer(wire.encode_offer(hello, many))
