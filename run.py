@@ -169,7 +169,7 @@ def make_environment() -> None:
 
 
 def install_libraries(locked: Path) -> None:
-    """Install what `locked` names, and the checkout itself, unless nothing has changed since."""
+    """Install what `locked` names, compiled, and the checkout itself, unless nothing has changed since."""
     key = _digest([ROOT / "pyproject.toml", locked], str(ROOT))
     test_key = _digest([ROOT / "pyproject.toml", TEST_LOCK], str(ROOT))
     # The test set holds the same versions as the set for running, and more.
@@ -179,7 +179,7 @@ def install_libraries(locked: Path) -> None:
     try:
         _install_uv()
         install = [str(_program("uv")), "pip", "install", "--quiet", "--python", str(_python())]
-        _quietly([*install, "--require-hashes", "--requirement", str(locked)], advice)
+        _quietly([*install, "--compile-bytecode", "--require-hashes", "--requirement", str(locked)], advice)
     except CannotGoOn:
         # uv has no wheel for every machine, and does not read pip's settings, such as a mirror.
         install = [str(_python()), "-m", "pip", "install", "--quiet"]
