@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ from studies import mr_study  # noqa: E402
 from support.nodes import LocalNode  # noqa: E402
 from support.proxy import PERFECT, Line, proxied  # noqa: E402
 
+from node.assembly import open_node  # noqa: E402
+from node.config import Settings  # noqa: E402
 from node.mesh.exchange import Exchange  # noqa: E402
 from node.mesh.offering import could_give, pairs_here  # noqa: E402
 from node.mesh.receiving import Receiving  # noqa: E402
+from node.mesh.space import Space  # noqa: E402
 from sync.bodies import Role, Study  # noqa: E402
 from sync.ids import BlobId, EntryId, NodeId  # noqa: E402
 from sync.plan import Wanted, first_of, offerable  # noqa: E402
@@ -108,10 +112,12 @@ def meetings(line: Line, runs: int, offered: bool, watch: Watch) -> list[tuple[f
 def planning(entries: int) -> tuple[float, float]:
     """Return the seconds that deciding takes for so many entries: `sync.plan` alone, and the whole of it."""
     lots = random.Random(1)
-    with tempfile.TemporaryDirectory() as folder, LocalNode(Path(folder) / "clinic") as clinic:
+    with ExitStack() as stack:
+        clinic = LocalNode(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "clinic")
         clinic.init()
-        clinic.start()
-        node, exchange = clinic.node, clinic.service._exchange
+        node = stack.enter_context(open_node(clinic.home, Settings.load(clinic.folder)))
+        space = Space(node.holdings, node.settings, node.clock, node.ballast)
+        exchange = Exchange(node.holdings, space, node.clock, version="1")
         with node.facts.writing() as writing:
             for number in range(entries):
                 entry = EntryId(lots.randbytes(32))

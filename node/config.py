@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     uplink_kbit_s: float = Field(default=0.0, ge=0)  # to the PACS; 0 for as fast as it goes
     metered: bool = False  # ways out are paid by the byte: to the PACS urgent studies only, and the budget
     metered_mb_per_day: float = Field(default=0.0, ge=0)  # what routine studies may use of it
+    metered_every_s: float = Field(default=900.0, ge=0)  # between meetings while nothing is new here
 
     @classmethod
     def load(cls, data_dir: Path, **given: Any) -> Self:

@@ -98,7 +98,9 @@ class Service:
         membership = node.membership
         self._identity = tls.Identity(node.keystore.node_key, membership.chain)
         self._space = Space(node.holdings, node.settings, node.clock, node.ballast)
-        self._exchange = Exchange(node.holdings, self._space, node.clock, version=node.version)
+        self._exchange = Exchange(
+            node.holdings, self._space, node.clock, version=node.version, metered=node.settings.metered
+        )
         self._inviter = Inviter(
             node.facts,
             membership.genesis,
@@ -136,6 +138,7 @@ class Service:
             self._dial,
             every_s=node.settings.replicate_every_s,
             metered=node.settings.metered,
+            metered_every_s=node.settings.metered_every_s,
         )
         self._news = News(self._exchange)
         self._discovery = Discovery(

@@ -3,6 +3,10 @@
 What is new here wakes `meet_all`. What is new at a peer that does not dial this node itself is waited for
 over a line to it (`GET /news`). An address that does not answer costs one short attempt each time; what a
 person typed is never given up, what was found is forgotten after a while.
+
+Where octets cost money, at either end, nobody waits for news, and after a meeting that moved nothing the
+next one comes a quarter of an hour later, or when something is new here. Ways to what was found on the
+local network cost nothing.
 """
 
 import logging
@@ -33,7 +37,6 @@ _VAIN_TRIES = 3  # of a found address at which nobody was ever met
 _KEPT_MS = 14 * 24 * 3_600_000  # life clock
 _BREATH_S = 0.2
 _SHORT_MS = 5_000
-_QUIET_MS = 15 * 60_000  # on a metered way: so long does a peer rest that would tell its news
 _JOIN_S = 10.0
 _IDLE_MS = 45_000  # a line that is idle for longer is opened anew
 
@@ -49,11 +52,12 @@ class _Failure:
 @dataclass(slots=True)
 class _UnderWay:
     """A meeting that goes on. `again`: one more is wanted after it; `peer`: whom a long one is held with;
-    `known`: whom the last one at this address was held with."""
+    `known`: whom the last one at this address was held with; `local`: it was found on the local network."""
 
     again: bool = False
     peer: NodeId | None = None
     known: NodeId | None = None
+    local: bool = False
     passing: Passing = field(default_factory=Passing)
 
 
@@ -64,7 +68,8 @@ class Replicator:
         exchange, notes, clock: the node's.
         dial: opens the line to an address.
         every_s: how often `meet_all` is called by the clock.
-        metered: leave a peer alone while there is nothing new and its news would come by themselves.
+        metered: this node's way to what was not found on the local network is paid by the byte.
+        metered_every_s: how long a peer on such a way rests after a meeting that moved nothing.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Replicator:
         *,
         every_s: float,
         metered: bool = False,
+        metered_every_s: float = 900.0,
     ) -> None:
         self._exchange = exchange
         self._notes = notes
@@ -83,6 +89,8 @@ class Replicator:
         self._dial = dial
         self._every_ms = int(every_s * 1000)
         self._metered = metered
+        self._rest_ms = int(metered_every_s * 1000)
+        self._metered_peers: set[NodeId] = set()  # that said so when they were met last
         self._quiet: dict[NodeId, tuple[bytes, int]] = {}  # this node's fingerprints, and when
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -100,7 +108,7 @@ class Replicator:
     def meet_all(self) -> None:
         """Begin to meet every known peer; one that is being met is met once more after that."""
         places = self._places()
-        resting = self._resting() if self._metered else frozenset()
+        resting = self._resting()
         for key in places:
             if key not in resting:
                 self._want(key)
@@ -144,6 +152,7 @@ class Replicator:
         under = under or _UnderWay()
         place = next((peer for peer in self._notes.peers() if peer.address == address), None)
         under.known = None if place is None else place.node
+        under.local = place is not None and not place.typed
         meeting = self._meet_again(address, under)
         if meeting is None:
             with self._line(address) as client:
@@ -153,9 +162,15 @@ class Replicator:
             now = self._clock.carried_ms()
             self._notes.note_met(address, meeting.peer, at_ms=now)
             self._notes.set_numbers(**{LAST_MIXED: now})
-            self._watch(address, meeting.peer)
-            if self._metered:
+            if meeting.metered:
+                self._metered_peers.add(meeting.peer)
+            else:
+                self._metered_peers.discard(meeting.peer)
+            if self._costs(meeting.peer, under):
                 self._note_quiet(meeting)
+            else:
+                self._quiet.pop(meeting.peer, None)
+                self._watch(address, meeting.peer)
         return meeting
 
     def _hold(self, client: PeerClient, address: str, under: _UnderWay) -> Meeting:
@@ -164,9 +179,14 @@ class Replicator:
         def long(peer: NodeId) -> None:
             under.peer = peer
             self._notes.note_met(address, peer, at_ms=self._clock.carried_ms())
-            self._watch(address, peer)
+            if not self._costs(peer, under):
+                self._watch(address, peer)
 
         return meet(client, self._exchange, under.passing, long, under.known)
+
+    def _costs(self, peer: NodeId, under: _UnderWay) -> bool:
+        """Say whether octets over this way cost money, at this node or the peer."""
+        return not under.local and (self._metered or peer in self._metered_peers)
 
     def _note_quiet(self, meeting: Meeting) -> None:
         """Note that a meeting moved nothing: the next one would not either, as long as nothing is new."""
@@ -176,14 +196,14 @@ class Replicator:
             self._quiet[meeting.peer] = self._exchange.hello().fingerprints, self._clock.monotonic_ms()
 
     def _resting(self) -> frozenset[NodeId | str]:
-        """Return the peers to which there is nothing to say, and whose news would come by themselves."""
+        """Return the peers on metered ways to which there is nothing to say, and that had nothing lately."""
+        if not self._quiet:
+            return frozenset()
         now, mine = self._clock.monotonic_ms(), self._exchange.hello().fingerprints
-        with self._lock:
-            watched = set(self._watched)
         return frozenset(
             peer
             for peer, (told, at) in list(self._quiet.items())
-            if told == mine and now - at < _QUIET_MS and (peer in watched or self._dials_us(peer))
+            if told == mine and now - at < self._rest_ms
         )
 
     def _meet_again(self, address: str, under: _UnderWay) -> Meeting | None:

@@ -24,6 +24,7 @@ from node.mesh.wire import (
     IN_FLIGHT,
     MAX_BLOB,
     MAX_IDS,
+    METERED,
     Hello,
     Lack,
     Offer,
@@ -63,12 +64,15 @@ class Delivered:
 class Exchange:
     """This node's end of all its meetings. Safe to call from many threads."""
 
-    def __init__(self, holdings: Holdings, space: Space, clock: Clock, *, version: str) -> None:
+    def __init__(
+        self, holdings: Holdings, space: Space, clock: Clock, *, version: str, metered: bool = False
+    ) -> None:
         self.holdings = holdings
         self.space = space
         self.arriving = Arriving(clock)
         self._clock = clock
         self._version = version
+        self._caps = (*CAPS, METERED) if metered else CAPS
         self._snapshots: OrderedDict[str, tuple[FactClass, Snapshot]] = OrderedDict()
         self._bad: OrderedDict[tuple[NodeId, BlobId], None] = OrderedDict()
         self.declined: dict[NodeId, frozenset[EntryId]] = {}  # what peers did not want when last offered
@@ -105,7 +109,9 @@ class Exchange:
                 ledger.snapshot(FactClass.LIVE).root_fingerprint(),
             )
         )
-        return Hello(self.node_id, permanent, live, self.space.free_above_reserve(), self._version, CAPS)
+        return Hello(
+            self.node_id, permanent, live, self.space.free_above_reserve(), self._version, self._caps
+        )
 
     def snapshot(self, fact_class: FactClass) -> Snapshot:
         """Return the facts of a class at this moment."""

@@ -85,7 +85,7 @@ class _Meet:
         mine = self._exchange.hello()
         theirs, lacks = self._say_hello(mine, offer)
         self._peer = theirs.node
-        self._meeting = Meeting(theirs.node)
+        self._meeting = Meeting(theirs.node, wire.METERED in theirs.caps)
         if self._peer == self._exchange.node_id:
             raise PeerRefused("this address is this node's own", "own-address")
         try:

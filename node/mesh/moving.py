@@ -33,9 +33,13 @@ _TIMES = 3  # that one blob is given in one meeting to a peer that takes it and 
 
 @dataclass(slots=True)
 class Meeting:
-    """What one meeting moved. `done`: it went through to the end, facts and blobs."""
+    """What one meeting moved. `done`: it went through to the end, facts and blobs.
+
+    `metered`: the peer says that its ways are paid by the byte.
+    """
 
     peer: NodeId
+    metered: bool = False
     facts_in: int = 0
     facts_out: int = 0
     blobs_in: int = 0

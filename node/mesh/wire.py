@@ -27,6 +27,7 @@ KEEP_ALIVE_S = 50.0  # that a connection may be idle; the server waits a little 
 CAPS = ("zstd", "offer")  # bodies of facts may come as one zstd frame (RFC 9659); POST /offer is known
 IN_FLIGHT = 4  # blobs at once over one line
 BESIDE = 3  # small studies that are moved beside each other
+METERED = "metered"  # in `caps`: nobody should ask again and again, since octets cost money here
 OFFERED = 8  # entries that the first request of a meeting offers
 OFFERED_BYTES = 64 * 1024  # of manifests in it: what a slow line carries in about a second
 

@@ -70,34 +70,56 @@ def test_a_study_reaches_a_neighbour_that_the_node_cannot_dial(cloud: LocalNode,
     clinic.wait(lambda: holds(clinic, entry), "to hold the study", _SLOW_MACHINE_S)
 
 
-def test_on_a_metered_way_nobody_is_asked_again_and_again(tmp_path: Path, cloud: LocalNode) -> None:
-    """A meeting in which nothing is new costs money each half minute; news come by themselves."""
+@pytest.mark.parametrize("who", ["this node", "the peer"])
+def test_on_a_metered_way_nothing_is_asked_again_and_again(
+    tmp_path: Path, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question each half minute costs money, whoever pays; what is new goes at once all the same."""
+    asked: list[bytes | None] = []
+    monkeypatch.setattr(PeerClient, "news", lambda _, told: asked.append(told))
+    metered = {"this node": (False, True), "the peer": (True, False)}[who]
+    with LocalNode(tmp_path / "cloud", replicate_every_s=_NEVER_S, metered=metered[0]) as cloud:
+        cloud.init()
+        cloud.start()
+        with LocalNode(tmp_path / "clinic", replicate_every_s=_NEVER_S, metered=metered[1]) as node:
+            cloud.admit(node, "clinic")
+            node.start([cloud])
+            replicator, peer = node.service._replicator, cloud.node.facts.node_id
+
+            def rests() -> bool:
+                replicator.meet_all()
+                return peer in replicator._resting() and not replicator._under_way
+
+            node.wait(rests, "to have nothing to say to the cloud node")
+            before = met_ms(node)
+            for _ in range(5):
+                replicator.meet_all()
+            assert not replicator._under_way
+            assert met_ms(node) == before
+            assert asked == []
+            node.ask("POST", "/api/v1/admin/meet")
+            node.wait(lambda: met_ms(node) != before, "to meet because a person asked for it")
+
+            here = node.submit({"a.dcm": made_slice(5, 1)})[0]
+            cloud.wait(lambda: holds(cloud, here), "to hold what is new here", _SLOW_MACHINE_S)
+
+            node.wait(rests, "to have nothing to say again")
+            replicator._rest_ms = 0
+            assert not replicator._resting()  # and a quarter of an hour later it asks
+
+
+def test_what_was_found_on_the_local_network_is_not_a_metered_way(tmp_path: Path, cloud: LocalNode) -> None:
+    """The neighbour's laptop costs nothing; its news come at once."""
     with LocalNode(tmp_path / "metered", replicate_every_s=_NEVER_S, metered=True) as node:
         cloud.admit(node, "clinic")
-        node.start([cloud])
-        replicator, peer = node.service._replicator, cloud.node.facts.node_id
-
-        def rests() -> bool:
-            replicator.meet_all()
-            return peer in replicator._resting() and not replicator._under_way
-
-        node.wait(rests, "to have nothing to say to the cloud node")
-        before = met_ms(node)
-        for _ in range(5):
-            replicator.meet_all()
-        assert not replicator._under_way
-        assert met_ms(node) == before
-        node.ask("POST", "/api/v1/admin/meet")
-        node.wait(lambda: met_ms(node) != before, "to meet because a person asked for it")
+        node.start()
+        assert node.service._replicator.found(cloud.mesh_address)
+        node.service._replicator.meet_all()
+        node.wait(lambda: met(node) and node.service._replicator._watched, "to wait for news")
 
         there = cloud.submit({"a.dcm": made_slice(4, 1)})[0]
         node.wait(lambda: holds(node, there), "to hold what is new there", _SLOW_MACHINE_S)
-        here = node.submit({"a.dcm": made_slice(5, 1)})[0]
-        cloud.wait(lambda: holds(cloud, here), "to hold what is new here", _SLOW_MACHINE_S)
-
-        node.wait(rests, "to have nothing to say again")
-        cloud.stop()
-        node.wait(lambda: peer not in replicator._resting(), "to know that no news would come")
+        assert not node.service._replicator._resting()
 
 
 def met_ms(node: LocalNode) -> list[int | None]:

@@ -47,7 +47,7 @@ def line(orthanc: RunningOrthanc) -> Iterator[Proxy]:
 @pytest.fixture
 def pair(tmp_path: Path, forks: ForkServer) -> Iterator[tuple[RealNode, RealNode]]:
     """Two forwarders of one mesh, on lines for urgent studies only; the second one does not run yet."""
-    settings = {"replicate_every_s": 0.3, "metered": True}
+    settings = {"replicate_every_s": 0.3, "metered": True, "metered_every_s": 0.3}
     with (
         RealNode(tmp_path / "one", forks=forks, **settings) as one,
         RealNode(tmp_path / "two", forks=forks, **settings) as two,
