@@ -13,6 +13,7 @@ from support.phone import Phone
 from support.phone_kills import kill_rounds
 from support.picking import arrived, confirm, connect, pick
 from support.real_clinic import RealClinic
+from support.searching import Search
 from support.servers import serve
 
 from node.sandbox_pacs import sandbox_app
@@ -112,6 +113,7 @@ def test_nobody_has_to_do_anything(playwright: Playwright, chromium: str, pacs: 
     assert digests(sent_with_no_page) == digests(files)
     assert set(planted) == set(marks), "the search must find what is there"
     assert traces(phone.profile, marks) == {}
+    assert Search(marks.values()).in_folders(phone.profile) == {}  # recoded and packed, too
 
 
 def _copies(node: LocalNode) -> int:

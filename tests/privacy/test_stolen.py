@@ -4,7 +4,9 @@ import gzip
 import hashlib
 import io
 import os
+import signal
 import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -145,6 +147,8 @@ def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
     }
     for number, form in enumerate(forms(b"STOLENMARK")):
         planted[f"form{number}"] = noise + b"xy" + form + noise
+        planted[f"form{number} in zlib"] = noise + zlib.compress(noise + form)
+        planted[f"form{number} in zstd"] = noise + zstandard.compress(noise + form)
     for name, data in planted.items():
         (tmp_path / name).write_bytes(data)
     (tmp_path / "STOLENMARK.dcm").write_bytes(noise)
@@ -198,6 +202,56 @@ def test_nothing_is_found_on_any_machine_whenever_it_is_stolen(mesh: Stolen, tmp
         for node in (clinic, courier, cloud):
             node.kill()
         assert mesh.search() == {}
+
+
+@dataclass
+class Places:
+    """Where a machine may put what a process had in mind, and a node with a study under way."""
+
+    node: RealNode
+    folder: Path
+
+
+@pytest.fixture
+def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
+    """A node that was started in a folder of its own, on a system that would keep any process's core."""
+    resource = pytest.importorskip("resource")
+    pattern = Path("/proc/sys/kernel/core_pattern")
+    if not pattern.exists() or pattern.read_text()[0] in "|/":
+        pytest.skip("this system gives cores to a program, or puts them elsewhere")
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    try:
+        with RealNode(tmp_path / "clinic") as node:
+            node.init()
+            node.start()
+            yield Places(node, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
+
+
+def _mind(folder: Path) -> dict[str, set[bytes]]:
+    return Search(MARKERS).in_folders(folder)
+
+
+def test_a_crash_leaves_nothing_of_a_patient(crashing: Places) -> None:
+    """Images and keys are in its memory. A program with the same images and no limit shows the difference."""
+    node = crashing.node
+    HandIn(node, FILES, impression=IMPRESSION).examined()
+    os.kill(node.pid, signal.SIGABRT)
+    node.kill()
+    assert _mind(crashing.folder) == {}
+
+    (crashing.folder / "cwd" / "images").write_bytes(b"".join(FILES.values()))
+    subprocess.run(
+        [sys.executable, "-c", "import os; kept = open('images', 'rb').read(); os.abort()"], check=False
+    )
+    (crashing.folder / "cwd" / "images").unlink()
+    if not list((crashing.folder / "cwd").iterdir()):
+        pytest.skip("this system writes no cores at all")
+    assert any("core" in path for path in _mind(crashing.folder / "cwd"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="needs /proc")
