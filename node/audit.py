@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,9 @@ from node.store import files
 log = logging.getLogger(__name__)
 
 FILE_NAME = "trail.jsonl"
+HEARD = "head-heard"  # another node's signed head; makes no head of this node due, or they would never rest
 _FIRST_PREV = "0" * 64
+_IS_HEARD = f'"What":"{HEARD}"'.encode()
 _WORD = re.compile(r"[A-Za-z0-9_.:@+/ -]{0,64}")
 _MOST_WAITING = 10_000
 _SYNC_MS = 1_000  # each line of a study's way by itself would cost a submission a tenth of its time
@@ -54,6 +56,7 @@ EVENTS: dict[str, Event] = {
     "node-started": Event(*_ACTIVITY, "E", "110120"),
     "node-stopped": Event(*_ACTIVITY, "E", "110121"),
     "trail-cut": Event(*_ALERT, "E", "110133"),
+    "head-heard": Event(*_ACTIVITY, "R"),
     "audit-read": Event(*_LOG_USED, "R"),
     "keystore-unlocked": Event(*_AUTHENTICATION, "E", "110122"),
     "token-granted": Event(*_AUTHENTICATION, "E", "110122"),
@@ -139,6 +142,7 @@ class Trail:
         self._quiet: dict[tuple[str, str], _Quiet] = {}
         files.make_dirs(folder)
         cut = self._drop_torn_line()
+        self._due = 0  # the number of the last line that others should know of
         self._head = self._read_head()
         self._size = self._path.stat().st_size if self._path.exists() else 0
         if cut:
@@ -149,6 +153,17 @@ class Trail:
         """How many lines there are, and the last one's hash."""
         with self._lock:
             return self._head
+
+    @property
+    def due(self) -> int:
+        """The number of the last line but those that only note what other nodes signed."""
+        with self._lock:
+            return self._due
+
+    @property
+    def source(self) -> str:
+        """Whose trail it is: `node:` and 8 digits."""
+        return self._source
 
     def record(
         self,
@@ -236,11 +251,12 @@ class Trail:
     def _append(self, line: dict[str, Any], *, durably: bool) -> None:
         self._waiting.append(line)
         del self._waiting[:-_MOST_WAITING]
-        head, text = self._head, b""
+        head, text, due = self._head, b"", self._due
         for one in self._waiting:
             octets = _encode({"N": head.count + 1, "Prev": head.digest.hex(), **one})
             head = Head(head.count + 1, hashlib.sha256(octets).digest())
             text += octets + b"\n"
+            due = due if one["What"] == HEARD else head.count
         now = self._clock.monotonic_ms()
         durably = durably or now - self._synced_ms >= _SYNC_MS
         try:
@@ -249,7 +265,7 @@ class Trail:
             self._cut_back(self._size)
             log.error("audit trail not written error=%s waiting=%d", type(error).__name__, len(self._waiting))
             return
-        self._head = head
+        self._head, self._due = head, due
         self._synced_ms = now if durably else self._synced_ms
         self._size += len(text)
         self._waiting.clear()
@@ -280,6 +296,7 @@ class Trail:
         count, last = 0, bytes.fromhex(_FIRST_PREV)
         for line in _read(self._path):
             count, last = count + 1, hashlib.sha256(line).digest()
+            self._due = self._due if _IS_HEARD in line else count
         return Head(count, last)
 
 
@@ -295,6 +312,17 @@ def verify(lines: Iterator[bytes], heads: Mapping[int, bytes]) -> Verdict:
         if broken is None and heads.get(number, digest) != digest:
             broken = number
     return Verdict(number, digest, broken, max(0, max(heads, default=0) - number))
+
+
+def heard_of(lines: Iterable[str], source: str) -> dict[int, bytes]:
+    """Return the heads of another node (`node:` and 8 digits) that a trail has noted: count → hash."""
+    heads: dict[int, bytes] = {}
+    for line in lines:
+        said = json.loads(line)
+        detail = said.get("Detail", {})
+        if said["What"] == HEARD and said["UserID"] == source:
+            heads.setdefault(int(detail["lines"]), bytes.fromhex(detail["head"]))
+    return heads
 
 
 def _follows(line: bytes, number: int, digest: bytes) -> bool:

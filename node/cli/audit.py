@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from node.audit import heard_of, verify
 from node.cli.options import Data, Json, group
 from node.cli.output import Output, told_plainly
 from node.cli.remote import Remote, running
@@ -49,10 +50,29 @@ def show(
 
 
 @audit.command("verify")
-def check(data: Data, as_json: Json = False) -> None:
-    """Check that no line was changed, moved or cut off. Exit code 1 if one was."""
+def check(
+    data: Data,
+    of: Annotated[
+        Path | None,
+        typer.Option(
+            "--of",
+            help="What `audit export` wrote at another node: hold it against the heads that this one heard.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check that no line was changed, moved or cut off. Exit code 1 if one was.
+
+    A node's own look cannot tell that its owner wrote the trail anew and signed that. Another node can: with
+    --of it compares the other's export with every head that it has heard from it.
+    """
     out = Output(as_json=as_json)
     with told_plainly(as_json=as_json), running(data) as remote:
+        if of is not None:
+            _check_other(out, remote, of)
+            return
         said = remote.get("/api/v1/admin/audit/verify")
         out.value(said)
         if said["broken_at"] is not None:
@@ -94,6 +114,38 @@ def export(
         count = text.count("\n")
         out.value({"lines": count, "file": str(to)})
         out.say(f"{count} lines written to {to}.")
+
+
+def _check_other(out: Output, remote: Remote, of: Path) -> None:
+    """Hold another node's exported trail against the heads of it that this node's trail has noted."""
+    octets = of.read_bytes().splitlines()
+    try:
+        source = str(json.loads(octets[0])["AuditSourceID"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        raise Refused("no-trail", "This file is not what `clinicmesh audit export` writes.") from None
+    heads = heard_of(remote.text("/api/v1/admin/audit").splitlines(), source)
+    found = verify(iter(octets), heads)
+    out.value(
+        {
+            "node": source.removeprefix("node:"),
+            "intact": found.intact,
+            "lines": found.lines,
+            "broken_at": found.broken_at,
+            "missing": found.missing,
+            "heads": len(heads),
+        }
+    )
+    if found.broken_at is not None:
+        out.say(f"[bold red]Line {found.broken_at} is not what was written[/], or one before it.")
+    if found.missing:
+        out.say(f"[bold red]{found.missing} lines are missing at the end.[/]")
+    if found.intact:
+        last = max(heads, default=0)
+        out.say(
+            f"[bold]Intact[/]: {found.lines} lines; {len(heads)} heads were heard, the last of line {last}."
+        )
+    if not found.intact:
+        raise typer.Exit(1)
 
 
 def _lines(remote: Remote) -> Iterator[dict[str, Any]]:

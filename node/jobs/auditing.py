@@ -1,12 +1,13 @@
 """Auditing: what facts say is recorded in this node's audit trail, and the trail's head becomes a fact.
 
 Every node records what it hears, so that the story of a study can be read at its clinic and at the cloud
-alike. The head is signed hourly and at the end of each run: lines that are cut off later are missed.
+alike. The head is signed hourly and at the end of each run: lines that are cut off later are missed. Every
+node notes the heads that others signed: by these it is found out who writes his trail anew and signs that.
 """
 
 from collections.abc import Iterable
 
-from node.audit import Trail
+from node.audit import HEARD, Trail
 from node.clock import Clock
 from node.store.factlog import FactLog
 from node.store.notes import Notes
@@ -36,6 +37,7 @@ _NAMES: dict[str, str] = {
     "study": "study-announced",
     "decision": "decided",
     "recall": "recalled",
+    "audit": HEARD,
 }
 _ENDINGS = {Ending.WITHDRAWN.value: "withdrawn"}
 
@@ -45,6 +47,8 @@ def record_facts(trail: Trail, admitted: Iterable[Fact]) -> None:
     for fact in admitted:
         body = fact.body
         what = None if body is None else _name_of(body)
+        if what == HEARD and _author(fact.header.author) == trail.source:
+            continue  # its own
         if what is not None and body is not None:
             trail.record(
                 what,
@@ -82,6 +86,8 @@ def _detail(body: Body) -> dict[str, str | int]:
         return {"device": body.device.hex(), "role": body.role}
     if isinstance(body, Member | Revoked):
         return {"node": short(body.node)}
+    if isinstance(body, Audit):
+        return {"lines": body.count, "head": body.head.hex()}
     if isinstance(body, Recall):
         return {"reason": body.reason}
     return {}
@@ -94,7 +100,7 @@ def _author(author: NodeId) -> str:
 def sign_head(trail: Trail, facts: FactLog, notes: Notes, clock: Clock, *, now: bool = False) -> bool:
     """Sign the trail's head if it moved and the last one is an hour old (or `now`); say whether it did."""
     head, said = trail.head, facts.ask(lambda ledger: ledger.audit_heads()).get(facts.node_id)
-    moved = said is None or not isinstance(said.body, Audit) or said.body.count != head.count
+    moved = said is None or not isinstance(said.body, Audit) or said.body.count < trail.due
     last = notes.number(_LAST)
     if not head.count or not moved or (not now and last and clock.carried_ms() - last < _HOUR_MS):
         return False

@@ -1,6 +1,7 @@
 """The audit trail: who did what, in a file that cannot be changed unseen."""
 
 import errno
+import hashlib
 import json
 import os
 import threading
@@ -13,9 +14,11 @@ import pytest
 from support.clock import FakeClock
 from support.nodes import HandIn, LocalNode, wait_until
 from support.slices import made_slice
+from typer.testing import CliRunner
 
 from node import audit
 from node.audit import FILE_NAME, Trail
+from node.cli.main import app
 
 ENTRY = bytes(range(32))
 CANARY = "CANARY^PATIENT"
@@ -251,6 +254,70 @@ def test_the_story_of_a_study_can_be_told_and_its_end_is_missed(tmp_path: Path) 
         with node.api() as client:
             found = _verify(client)
         assert not found["intact"]
+
+
+def _rewritten(text: str) -> str:
+    """Return a trail that its owner has made up anew from line 2 on, with a chain that is right."""
+    lines, prev = [], "0" * 64
+    for line in text.splitlines():
+        said = json.loads(line) | {"Prev": prev}
+        if said["N"] == 2:
+            said["UserID"] = "device:somebody-else"
+        lines.append(json.dumps(said, separators=(",", ":")))
+        prev = hashlib.sha256(lines[-1].encode()).hexdigest()
+    return "\n".join(lines) + "\n"
+
+
+def _audit(node: LocalNode, *words: str) -> tuple[int, Any]:
+    done = CliRunner().invoke(app, ["audit", *words, "--data", str(node.folder), "--json"])
+    return done.exit_code, json.loads(done.output)
+
+
+def test_a_trail_that_its_owner_wrote_anew_is_found_out_by_another_node(tmp_path: Path) -> None:
+    """Also when he signs what he wrote: the others have noted each head that he signed before."""
+    with LocalNode(tmp_path / "cloud") as cloud, LocalNode(tmp_path / "clinic") as clinic:
+        cloud.init()
+        cloud.start()
+        cloud.admit(clinic, "clinic")
+        clinic.start([cloud])
+        for _ in range(3):
+            clinic.ask("POST", "/api/v1/admin/device-codes", {})
+        clinic.service._sign_head(now=True)
+        signed, source = clinic.node.audit.due, clinic.node.audit.source
+        cloud.wait(
+            lambda: signed in audit.heard_of(cloud.node.audit.lines(), source),
+            "the head to come and be noted",
+        )
+        genuine = tmp_path / "genuine.jsonl"
+        _audit(clinic, "export", "--to", str(genuine))
+
+        code, said = _audit(cloud, "verify", "--of", str(genuine))
+        assert (code, said["intact"], said["heads"] > 0) == (0, True, True)
+        text = genuine.read_text()
+        forged, cut = tmp_path / "forged.jsonl", tmp_path / "cut.jsonl"
+        forged.write_text(_rewritten(text))
+        cut.write_text("".join(text.splitlines(keepends=True)[:2]))
+        assert audit.verify(iter(forged.read_bytes().splitlines()), {}).intact
+        assert _audit(cloud, "verify", "--of", str(forged))[0] == 1
+        assert _audit(cloud, "verify", "--of", str(cut))[1]["missing"] > 0
+        forged.write_text("nothing\n")
+        assert (
+            CliRunner()
+            .invoke(app, ["audit", "verify", "--of", str(forged), "--data", str(cloud.folder)])
+            .exit_code
+            == 1
+        )
+
+
+def test_heads_that_are_heard_make_no_other_head_due(tmp_path: Path) -> None:
+    """Else two nodes that rest would sign for each other every hour for ever."""
+    trail = filled(tmp_path)
+    due = trail.due
+    trail.record("head-heard", "node:44556677", detail={"lines": 7, "head": "ab" * 32})
+
+    assert (trail.head.count, trail.due) == (5, due)
+    assert a_trail(tmp_path).due == due == 4
+    assert audit.heard_of(trail.lines(), "node:44556677") == {7: bytes.fromhex("ab" * 32)}
 
 
 def _verify(client: httpx.Client) -> dict[str, object]:

@@ -241,6 +241,8 @@ def test_a_crash_leaves_nothing_of_a_patient(crashing: Places) -> None:
     node = crashing.node
     HandIn(node, FILES, impression=IMPRESSION).examined()
     os.kill(node.pid, signal.SIGABRT)
+    assert node._process is not None
+    node._process.wait(20)  # a core takes a while; to kill it would end the writing
     node.kill()
     assert _mind(crashing.folder) == {}
 
