@@ -88,8 +88,11 @@ class Growing:
         Only the last ones of the upload that grew last; a piece at the same offset takes its place.
         """
         with self._lock:
-            if upload_id != self._recent_of:
+            known = self._known.get(upload_id)
+            if upload_id != self._recent_of or (known is not None and known.at is None):
                 self._recent, self._recent_of = {}, upload_id
+            if known is not None and known.at is None:
+                return
             self._recent.pop(offset, None)
             self._recent[offset] = piece
             held = sum(map(len, self._recent.values()))
@@ -109,7 +112,8 @@ class Growing:
             self._known.move_to_end(upload_id)
             while len(self._known) > _UPLOADS:
                 self._drop(next(iter(self._known)))
-            if offset - self._looked_at[upload_id] < _WORTH_BYTES:
+            done = self._known[upload_id].at is None  # no ZIP, or all of it that can be looked at
+            if done or offset - self._looked_at[upload_id] < _WORTH_BYTES:
                 return False
             self._looked_at[upload_id] = offset
             self._wanted[upload_id] = None

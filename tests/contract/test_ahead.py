@@ -244,6 +244,23 @@ def test_a_damaged_spool_is_left_to_the_examination(tmp_path: Path, monkeypatch:
     bench.close()
 
 
+def test_an_upload_that_is_no_zip_is_looked_at_once_and_held_no_more() -> None:
+    """Of a loop of 2 GB the list of its pieces was read again 256 times, and 16 MiB held for nothing."""
+    growing = Growing()
+    growing.hold("u", 0, b"first")
+    assert growing.note("u", 100 << 20)
+    wanted = growing.wanted()
+    assert wanted is not None
+    wanted[1].at = None
+    growing.looked_at("u")
+
+    growing.hold("u", 100 << 20, b"next")
+
+    assert not growing.note("u", 200 << 20)
+    assert growing.wanted() is None
+    assert (growing.recent("u", 0), growing.recent("u", 100 << 20)) == (None, None)
+
+
 def test_memory_stays_bounded_however_many_uploads_come() -> None:
     """A node with 250 MB to spend cannot remember every half upload of a busy day."""
     growing = Growing()
