@@ -6,6 +6,7 @@ the ledger of entries and salvage. `entry_id` is the SHA-256 of the manifest's b
 """
 
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,10 +23,13 @@ from sync.segments import OVERHEAD_BYTES, SEGMENT_BYTES, Kind
 MAX_MANIFEST_BYTES = 32 * 1024 * 1024
 MAX_BLOBS = 65_536
 MAX_RECIPIENTS = 32
+MAX_INDEX_BYTES = 32 * 1024 * 1024  # of CBOR: 140,000 instances
 RECALL_BYTES = 16
 
 _MAGIC = b"CMM1"
 _INSTANCE_KEYS = {"uid", "class", "syntax", "offset", "coded", "codec", "size", "sha256"}
+_SMALL_INDEX_BYTES = 1024  # up to this size it stays as it is
+_DEFLATED = 0x78  # the first octet of a zlib stream (RFC 1950); that of a CBOR map is another
 _FULL_BLOB = SEGMENT_BYTES + OVERHEAD_BYTES
 
 
@@ -120,6 +124,10 @@ def build_manifest(
             "confirmed": index.confirmed,
         }
     )
+    if len(plain) > MAX_INDEX_BYTES:
+        raise BadValue("an index of more than 32 MiB")
+    if len(plain) > _SMALL_INDEX_BYTES:
+        plain = zlib.compress(plain)
     last = segments.count_for(len(plain)) - 1
     sealed_index = tuple(
         segments.seal(
@@ -252,7 +260,7 @@ def open_index(manifest: Manifest, study_key: bytes) -> StudyIndex:
         prefix = segment.prefix
         plain.append(segment.plaintext)
     try:
-        value = cbor.decode(b"".join(plain))
+        value = cbor.decode(_inflated(b"".join(plain)))
     except BadCbor:
         raise BadManifest("the index is not deterministic CBOR") from None
     match value:
@@ -268,6 +276,20 @@ def open_index(manifest: Manifest, study_key: bytes) -> StudyIndex:
             raise BadManifest("not an index that this program knows")
     _check_index(index, manifest.stream_bytes)
     return index
+
+
+def _inflated(plain: bytes) -> bytes:
+    """Return the CBOR of an index, which is a zlib stream unless it is short; never more than 32 MiB."""
+    if plain[:1] != bytes([_DEFLATED]):
+        return plain
+    stream = zlib.decompressobj()
+    try:
+        data = stream.decompress(plain, MAX_INDEX_BYTES)
+    except zlib.error:
+        raise BadManifest("the index does not inflate") from None
+    if not stream.eof or stream.unused_data:
+        raise BadManifest("the index does not end where it should, or is too large")
+    return data
 
 
 def recalled(data: bytes, recall: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from sync import cbor
 from sync.errors import BadManifest, BadValue, CannotOpen, PeerError
 from sync.ids import BlobId, MeshId
 from sync.manifest import (
+    MAX_INDEX_BYTES,
     IndexedInstance,
     StudyIndex,
     build_manifest,
@@ -148,12 +150,59 @@ def test_an_index_of_many_instances_takes_several_segments() -> None:
     """A perfusion CT of 30,000 slices fits."""
     count = 30_000
     index = StudyIndex(
-        "2.25.5", tuple(replace(instance(n % 200, n, 1), uid=f"2.25.{n:039}") for n in range(count)), {}
+        "2.25.5",
+        tuple(
+            replace(
+                instance(n % 200, n, 1),
+                uid=f"2.25.{n:039}",
+                sha256=hashlib.shake_256(n.to_bytes(4)).digest(32),
+            )
+            for n in range(count)
+        ),
+        {"impression": hashlib.shake_256(b"told").hexdigest(4_000_000)},
     )
     data = build(index, [(BLOBS[0][0], count + OVERHEAD_BYTES)])
 
     assert len(parse_manifest(data).index) > 1
     assert read(data, SECRETS[0]) == index
+
+
+def test_the_index_of_small_slices_weighs_little_more_than_their_digests() -> None:
+    """It named the class and the syntax of each slice: a twentieth of what a small MR slice weighs sealed."""
+    count = 300
+    index = StudyIndex(
+        "2.25.5",
+        tuple(
+            replace(
+                instance(n % 200, n, 1),
+                uid=f"1.2.840.113619.2.353.4120.8413993.17490.1537276080.{n + 100}",
+                sha256=hashlib.sha256(bytes([n % 256, n // 256])).digest(),
+            )
+            for n in range(count)
+        ),
+        {},
+    )
+    data = build(index, [(BLOBS[0][0], count + OVERHEAD_BYTES)])
+
+    assert len(data) < 60 * count
+    assert read(data, SECRETS[0]) == index
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        zlib.compress(cbor.encode({"v": 1}))[:-1],
+        zlib.compress(bytes(2000)) + b"more",
+        zlib.compress(bytes(MAX_INDEX_BYTES + 1)),
+        b"\x78no stream",
+    ],
+    ids=["cut", "longer", "a bomb", "no stream"],
+)
+def test_a_packed_index_that_is_wrong_is_refused(plain: bytes) -> None:
+    """Whoever sealed it: a forwarder neither fills its memory nor stumbles."""
+    part = seal(KEY, PREFIX, 0, plain, kind=Kind.INDEX, final=True)
+    with pytest.raises(BadManifest):
+        read(encoded(lambda manifest: manifest.update(index=[part])), SECRETS[0])
 
 
 def test_an_empty_stream_has_one_empty_blob() -> None:
@@ -239,7 +288,8 @@ def test_an_index_of_another_study_does_not_open() -> None:
 
 def test_index_segments_cannot_be_dropped_or_moved() -> None:
     """An index that lost a part would deliver a part of the study."""
-    index = StudyIndex("2.25.5", (instance(1, 0, 20),), {"impression": "x" * (2 * SEGMENT_BYTES)})
+    told = hashlib.shake_256(b"told").hexdigest(9_000_000)
+    index = StudyIndex("2.25.5", (instance(1, 0, 20),), {"impression": told})
     data = build(index)
     value = cbor.decode(data[4:])
     a, b, c = value["index"]
