@@ -14,6 +14,7 @@ import type { PictureUse } from '../domain/pictures';
 import { localHeader, memberNames, trailer, type ZipMember } from '../domain/zip';
 import { BYTES, DETAILS, type Details, folder } from '../storage/files';
 import type { Staged, StageJob } from './messages';
+import { release } from './release';
 import type { Source } from './sources';
 
 /** Up to this size a file is hashed by the browser in one go; beyond, piece by piece in script. */
@@ -143,7 +144,9 @@ async function copy(
     writeAll(out, bytes, at);
     progress(bytes.length);
     const digest = await crypto.subtle.digest('SHA-256', bytes as BufferSource);
-    return { crc: crc32(bytes), sha256: toHex(new Uint8Array(digest)) };
+    const crc = crc32(bytes);
+    release(bytes.buffer);
+    return { crc, sha256: toHex(new Uint8Array(digest)) };
   }
   const hash = sha256.create();
   let crc = 0;
@@ -154,6 +157,7 @@ async function copy(
     hash.update(bytes);
     done += bytes.length;
     progress(done);
+    release(bytes.buffer);
   }
   return { crc, sha256: toHex(hash.digest()) };
 }

@@ -140,3 +140,29 @@ test('an address elsewhere is asked for here', async () => {
 
   expect(server.requests[0]).toBe('POST /api/v1/uploads');
 });
+
+/** A collector comes late: of a gigabyte, a quarter lay about in the renderer. */
+test('what was hashed is let go of at once', async () => {
+  const server = new Server();
+  const read: ArrayBuffer[] = [];
+  class Watched extends File {
+    override slice(from?: number, to?: number): Blob {
+      const part = super.slice(from, to);
+      const arrayBuffer = part.arrayBuffer.bind(part);
+      let first = true;
+      // The first to read a piece hashes it; then the server of this test does.
+      part.arrayBuffer = async () => {
+        const bytes = await arrayBuffer();
+        if (first) read.push(bytes);
+        first = false;
+        return bytes;
+      };
+      return part;
+    }
+  }
+
+  await transfer(job(server, { file: new Watched([CONTENT], 'x') }));
+
+  expect(read.length).toBeGreaterThan(2);
+  expect(read.map(({ byteLength }) => byteLength)).toEqual(read.map(() => 0));
+});
