@@ -49,7 +49,12 @@ export interface ListedImage {
 export type PictureKind = 'jpeg' | 'png' | 'pdf';
 
 export type Reading =
-  | { readonly kind: 'instance'; readonly header: InstanceHeader }
+  | {
+      readonly kind: 'instance';
+      readonly header: InstanceHeader;
+      /** What has to stand in front of the file to make a Part 10 file of it; mostly nothing. */
+      readonly front: Uint8Array;
+    }
   | { readonly kind: 'index'; readonly listed: readonly ListedImage[] }
   | { readonly kind: 'picture'; readonly as: PictureKind }
   | { readonly kind: 'skipped'; readonly reason: SkipReason };

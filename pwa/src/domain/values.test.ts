@@ -60,6 +60,7 @@ function read(name: string, id: string, studyUid: string, instanceUid: string): 
   const patient = { name, id, birthDate: '', sex: '' };
   return {
     kind: 'instance',
+    front: new Uint8Array(0),
     header: { patient, studyUid, instanceUid, studyDate: '', modality: 'CT', description: '' },
   };
 }

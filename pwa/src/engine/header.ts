@@ -1,7 +1,8 @@
 /** Read what a file is, by its content: names and endings lie. The only module that knows dicom-parser. */
 
 import dicomParser from 'dicom-parser';
-import type { ListedImage, PictureKind, Reading, SkipReason } from '../domain/detection';
+import type { InstanceHeader, ListedImage, PictureKind, Reading, SkipReason } from '../domain/detection';
+import { BARE_BYTES, BEGINNING_BYTES, beginningOf, frontOf, SEARCHED_BYTES } from '../domain/headless';
 import { decodeText } from './charsets';
 import { looksLikeZip, type Source } from './sources';
 
@@ -9,11 +10,12 @@ import { looksLikeZip, type Source } from './sources';
 const PIECES = [128 * 1024, 2 * 1024 * 1024, 32 * 1024 * 1024];
 const PIXEL_DATA = 'x7fe00010';
 const RECORDS = 'x00041220';
-const PREAMBLE = 132;
 /** A table of contents is read whole; the largest that were seen have a few megabytes. */
 const LARGEST_INDEX = 64 * 1024 * 1024;
 const DICOMDIR = '1.2.840.10008.1.3.10';
 const DEFLATED = '1.2.840.10008.1.2.1.99';
+const MOST_INFLATED = 1_000_000;
+const INFLATE_STEP = 512;
 const EXPLICIT_LITTLE = '1.2.840.10008.1.2.1';
 
 const PICTURES: readonly (readonly [readonly number[], PictureKind])[] = [
@@ -21,9 +23,6 @@ const PICTURES: readonly (readonly [readonly number[], PictureKind])[] = [
   [[0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a], 'png'],
   [[0x25, 0x50, 0x44, 0x46, 0x2d], 'pdf'],
 ];
-/** File meta information without the preamble that belongs before it: its first element is (0002,0000) UL. */
-const BARE = [0x02, 0x00, 0x00, 0x00, 0x55, 0x4c];
-
 const beginsWith = (bytes: Uint8Array, magic: readonly number[]): boolean =>
   magic.every((byte, at) => bytes[at] === byte);
 
@@ -31,10 +30,13 @@ const beginsWith = (bytes: Uint8Array, magic: readonly number[]): boolean =>
 export async function readFile(source: Source): Promise<Reading> {
   if (source.size === 0) return skipped('empty');
   try {
-    const start = await source.start(PREAMBLE);
-    if (String.fromCharCode(...start.subarray(128, 132)) === 'DICM') return await readHeader(source, 0);
-    if (beginsWith(start, BARE)) return await readHeader(source, PREAMBLE);
-    return otherKind(start);
+    const start = await source.start(BEGINNING_BYTES);
+    if (String.fromCharCode(...start.subarray(128, 132)) === 'DICM') return await readHeader(source, NOTHING);
+    if (looksLikeZip(start)) return skipped('archive');
+    const beginning = beginningOf(start);
+    if (beginning === null) return otherKind(start);
+    const front = frontOf(beginning, await source.start(SEARCHED_BYTES));
+    return front === null ? skipped('incomplete') : await readHeader(source, front);
   } catch {
     // A scratched CD, a stick that was pulled out, a damaged ZIP.
     return skipped('unreadable');
@@ -44,36 +46,45 @@ export async function readFile(source: Source): Promise<Reading> {
 const skipped = (reason: SkipReason): Reading => ({ kind: 'skipped', reason });
 
 function otherKind(start: Uint8Array): Reading {
-  if (looksLikeZip(start)) return skipped('archive');
   const as = PICTURES.find(([magic]) => beginsWith(start, magic))?.[1];
   return as === undefined ? skipped('not-dicom') : { kind: 'picture', as };
 }
 
-/** `lacking`: how many bytes of the preamble are not there. */
-async function readHeader(source: Source, lacking: number): Promise<Reading> {
+const NOTHING = new Uint8Array(0);
+
+/** `front`: what has to stand in front of the file. */
+async function readHeader(source: Source, front: Uint8Array): Promise<Reading> {
   for (const size of PIECES) {
-    const data = await parse(withPreamble(await source.start(size), lacking));
-    if (data?.string('x00020002') === DICOMDIR) return readIndex(source, lacking);
-    const reading = interpret(data);
-    if (reading !== null)
-      return data !== null && (await isCutOff(source, data, lacking)) ? skipped('incomplete') : reading;
+    const { data, packed } = await parse(withFront(await source.start(size), front));
+    if (data?.string('x00020002') === DICOMDIR) return readIndex(source, front);
+    const header = interpret(data);
+    if (data !== null && header !== null)
+      return isUntold(data, front) || (!packed && (await isCutOff(source, data, front.length)))
+        ? skipped('incomplete')
+        : { kind: 'instance', header, front };
     if (size >= source.size) break;
   }
   return skipped('incomplete');
 }
 
-function withPreamble(bytes: Uint8Array, lacking: number): Uint8Array {
-  if (lacking === 0) return bytes;
-  const whole = new Uint8Array(lacking + bytes.length);
-  whole.set([0x44, 0x49, 0x43, 0x4d], 128);
-  whole.set(bytes, lacking);
+function withFront(bytes: Uint8Array, front: Uint8Array): Uint8Array {
+  if (front.length === 0) return bytes;
+  const whole = new Uint8Array(front.length + bytes.length);
+  whole.set(front);
+  whole.set(bytes, front.length);
   return whole;
 }
 
+/** Return whether nothing says how the pixels are compressed: the header that would is not the file's own. */
+function isUntold(data: dicomParser.DataSet, front: Uint8Array): boolean {
+  const pixels = data.elements[PIXEL_DATA];
+  return front.length > BARE_BYTES && (pixels?.length === UNDEFINED_LENGTH || !!pixels?.hadUndefinedLength);
+}
+
 /** Return the images that a table of contents lists. Its records follow the tree, each study before its images. */
-async function readIndex(source: Source, lacking: number): Promise<Reading> {
+async function readIndex(source: Source, front: Uint8Array): Promise<Reading> {
   if (source.size > LARGEST_INDEX) return { kind: 'index', listed: [] };
-  const bytes = withPreamble(await source.start(source.size), lacking);
+  const bytes = withFront(await source.start(source.size), front);
   const records = tolerant(() => dicomParser.parseDicom(bytes))?.elements[RECORDS]?.items ?? [];
   const listed: ListedImage[] = [];
   let studyUid = '';
@@ -93,7 +104,7 @@ const FRAMES = 4000;
 /** Return whether the pixels end after the file does: a copy that was interrupted. */
 async function isCutOff(source: Source, data: dicomParser.DataSet, lacking: number): Promise<boolean> {
   const pixels = data.elements[PIXEL_DATA];
-  if (pixels === undefined || data.string('x00020010') === DEFLATED) return false;
+  if (pixels === undefined) return false;
   let at = pixels.dataOffset - lacking;
   if (pixels.length !== UNDEFINED_LENGTH && !pixels.hadUndefinedLength)
     return at + pixels.length > source.size;
@@ -107,11 +118,17 @@ async function isCutOff(source: Source, data: dicomParser.DataSet, lacking: numb
   return false;
 }
 
+/** Where elements stand that were packed says nothing about the file. */
+interface Parsed {
+  readonly data: dicomParser.DataSet | null;
+  readonly packed: boolean;
+}
+
 /** Return the elements up to the pixels, or as many as could be read. */
-async function parse(bytes: Uint8Array): Promise<dicomParser.DataSet | null> {
-  const meta = tolerant(() => dicomParser.parseDicom(bytes, { untilTag: 'x0002ffff' }));
-  if (meta?.string('x00020010') === DEFLATED) return parseDeflated(bytes, meta);
-  return tolerant(() => dicomParser.parseDicom(bytes, { untilTag: PIXEL_DATA }));
+async function parse(bytes: Uint8Array): Promise<Parsed> {
+  const meta = tolerant(() => dicomParser.readPart10Header(bytes));
+  if (meta?.string('x00020010') === DEFLATED) return { data: await parseDeflated(bytes, meta), packed: true };
+  return { data: tolerant(() => dicomParser.parseDicom(bytes, { untilTag: PIXEL_DATA })), packed: false };
 }
 
 /** dicom-parser throws what it could read together with the reason. */
@@ -130,26 +147,44 @@ async function parseDeflated(
   const length = meta.elements.x00020000;
   const start = length && length.dataOffset + 4 + (meta.uint32('x00020000') ?? 0);
   if (start === undefined) return null;
-  const stream = new Blob([bytes.slice(start)]).stream().pipeThrough(new DecompressionStream('deflate-raw'));
-  const inflated: Uint8Array[] = [];
-  let size = 0;
-  try {
-    const reader = stream.getReader();
-    for (let piece = await reader.read(); !piece.done && size < 1_000_000; piece = await reader.read()) {
-      inflated.push(piece.value);
-      size += piece.value.length;
-    }
-  } catch {
-    // The stream is cut where our piece of the file ends.
-  }
-  const whole = new Uint8Array(await new Blob(inflated as BlobPart[]).arrayBuffer());
+  const whole = await inflated(bytes.subarray(start));
   return tolerant(() =>
     dicomParser.parseDicom(whole, { TransferSyntaxUID: EXPLICIT_LITTLE, untilTag: PIXEL_DATA }),
   );
 }
 
+/**
+ * Return the beginning of what was packed, as far as it can be unpacked. Octets after the end, such as the
+ * padding of PS3.5 §A.5, are an error to a browser, at which it drops what it has not handed over: so it is
+ * given little at a time.
+ */
+async function inflated(packed: Uint8Array): Promise<Uint8Array> {
+  const { readable, writable } = new DecompressionStream('deflate-raw');
+  const [reader, writer] = [readable.getReader(), writable.getWriter()];
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  const read = async (): Promise<void> => {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      parts.push(part.value);
+      size += part.value.length;
+    }
+  };
+  const reading = read().catch(() => {});
+  try {
+    for (let at = 0; at < packed.length && size < MOST_INFLATED; at += INFLATE_STEP)
+      await writer.write(packed.slice(at, at + INFLATE_STEP));
+    // What was unpacked last is still to be read.
+    await new Promise((resolve) => setTimeout(resolve));
+  } catch {
+    // The end, or damage.
+  }
+  await writer.abort().catch(() => {});
+  await reading;
+  return new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
+}
+
 /** Return what the elements say, or null when the essential ones are missing. */
-function interpret(data: dicomParser.DataSet | null): Reading | null {
+function interpret(data: dicomParser.DataSet | null): InstanceHeader | null {
   if (data === null) return null;
   const studyUid = data.string('x0020000d');
   const instanceUid = data.string('x00080018');
@@ -164,19 +199,16 @@ function interpret(data: dicomParser.DataSet | null): Reading | null {
     );
   };
   return {
-    kind: 'instance',
-    header: {
-      patient: {
-        name: text('x00100010'),
-        id: text('x00100020'),
-        birthDate: data.string('x00100030') ?? '',
-        sex: data.string('x00100040') ?? '',
-      },
-      studyUid,
-      instanceUid,
-      studyDate: data.string('x00080020') ?? '',
-      modality: data.string('x00080060') ?? '',
-      description: text('x00081030'),
+    patient: {
+      name: text('x00100010'),
+      id: text('x00100020'),
+      birthDate: data.string('x00100030') ?? '',
+      sex: data.string('x00100040') ?? '',
     },
+    studyUid,
+    instanceUid,
+    studyDate: data.string('x00080020') ?? '',
+    modality: data.string('x00080060') ?? '',
+    description: text('x00081030'),
   };
 }

@@ -3,7 +3,7 @@
 import { group, type ReadFile, type Reading, type SkipReason } from '../domain/detection';
 import { readFile } from './header';
 import type { FromWorker, Picked, ToWorker } from './messages';
-import { openZip, plain, type Source } from './sources';
+import { openZip, plain, preceded, type Source } from './sources';
 import { type StagedFile, stage } from './staging';
 
 /** What can be sent, by the index that the page knows it by. */
@@ -22,12 +22,18 @@ self.addEventListener('message', async (event: MessageEvent<ToWorker>) => {
   }
 });
 
+/** Return what is sent of a file; null when nothing is. */
+function sent(source: Source, reading: Reading): Source | null {
+  if (reading.kind === 'instance') return preceded(source, reading.front);
+  return reading.kind === 'picture' ? source : null;
+}
+
 async function detect(picked: readonly Picked[]): Promise<void> {
   const found: ReadFile[] = [];
   const kept: (Source | null)[] = [];
   const add = (name: string, source: Source | null, reading: Reading): void => {
     found.push({ index: found.length, name, size: source?.size ?? 0, reading });
-    kept.push(reading.kind === 'instance' || reading.kind === 'picture' ? source : null);
+    kept.push(source && sent(source, reading));
   };
   for (const [index, one] of picked.entries()) {
     if (index % 20 === 0) say({ type: 'progress', done: index, total: picked.length });

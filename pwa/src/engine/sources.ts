@@ -18,6 +18,7 @@ import {
   type ZipCode,
 } from '../domain/unzip';
 import type { Picked } from './messages';
+import { release } from './release';
 
 const PIECE = 4 * 1024 * 1024;
 
@@ -31,7 +32,7 @@ export interface Source {
   start(bytes: number): Promise<Uint8Array>;
   /** Return a stretch from the middle, where that is cheap: not of a packed member. */
   readonly stretch: ((from: number, to: number) => Promise<Uint8Array>) | null;
-  /** Return all bytes, in pieces of at most 4 MiB. */
+  /** Return all bytes, in pieces of at most 4 MiB. A piece may not be read any more when the next one is asked for. */
   pieces(): AsyncGenerator<Uint8Array, void>;
 }
 
@@ -55,8 +56,11 @@ export function plain(blob: Blob, path: string): Source {
     start: (bytes) => bytesOf(blob.slice(0, Math.min(bytes, blob.size))),
     stretch: (from, to) => bytesOf(blob.slice(from, to)),
     async *pieces() {
-      for (let at = 0; at < blob.size; at += PIECE)
-        yield bytesOf(blob.slice(at, Math.min(at + PIECE, blob.size)));
+      for (let at = 0; at < blob.size; at += PIECE) {
+        const piece = await bytesOf(blob.slice(at, Math.min(at + PIECE, blob.size)));
+        yield piece;
+        release(piece.buffer);
+      }
     },
   };
 }
@@ -107,6 +111,28 @@ function packed(blob: Blob, path: string, size: number): Source {
         void reader.cancel().catch(() => {});
       }
       if (at !== size) throw notReadable();
+    },
+  };
+}
+
+/** Return a source with octets in front of it. */
+export function preceded(source: Source, front: Uint8Array): Source {
+  if (front.length === 0) return source;
+  return {
+    path: source.path,
+    size: front.length + source.size,
+    blob: null,
+    stretch: null,
+    start: async (bytes) => {
+      const rest = bytes > front.length ? await source.start(bytes - front.length) : new Uint8Array(0);
+      const out = new Uint8Array(front.length + rest.length);
+      out.set(front);
+      out.set(rest, front.length);
+      return out.subarray(0, bytes);
+    },
+    async *pieces() {
+      yield front;
+      yield* source.pieces();
     },
   };
 }
