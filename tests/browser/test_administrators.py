@@ -95,3 +95,41 @@ def _other(path: Path) -> bytes:
     out = pydicom.filebase.DicomBytesIO()
     one.save_as(out)
     return bytes(out.getvalue())
+
+
+def test_a_person_says_which_archive_it_goes_to(phone: Phone, clinic: RealClinic, tmp_path: Path) -> None:
+    """With one PACS nobody is asked. With two, nothing goes to one that nobody named, and no rule."""
+    for number in range(3):
+        write_study(tmp_path / f"cd{number}", name=f"Where^Wim{number}")
+    page = phone.open()
+    connect(page, f"{clinic.url}/#enrol={clinic.enrolment_code()}")
+    archive = page.get_by_label("Which hospital archive")
+
+    _archives(clinic, "north")
+    pick(page, "folder", tmp_path / "cd0")
+    page.get_by_label("This is the right patient").wait_for()
+    expect(archive).to_have_count(0)
+    _archives(clinic, "north", "east")
+    pick(page, "folder", tmp_path / "cd1")
+    expect(archive).to_be_visible()
+    confirm(page)
+    expect(page.get_by_role("alert")).to_contain_text("Say first to which hospital archive it goes.")
+    archive.select_option("east")
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_text("Which hospital archive: east")).to_be_visible()
+    expect(page.get_by_text("You can remove the CD.")).to_be_visible()
+    phone.offline(True)
+    page.reload()
+    pick(page, "folder", tmp_path / "cd2")
+
+    expect(archive).to_have_value("east")
+    assert [one["destination"] for one in clinic.node.get("/api/v1/studies")["studies"]] == ["east"]
+
+
+def _archives(clinic: RealClinic, *names: str) -> None:
+    """Tell the mesh of PACS, and wait until the clinic has heard of them."""
+    for name in names:
+        clinic.cloud.add_pacs(f"http://127.0.0.1:9/{name}", name)
+    clinic.replicate()
+    heard = clinic.node.get
+    wait_until(lambda: len(heard("/api/v1/destinations")["destinations"]) == len(names), 30, "the archives")

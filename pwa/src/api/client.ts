@@ -1,5 +1,6 @@
 /** The people's API as functions. Works in a page and in a service worker. */
 
+import type { Destination } from '../domain/destinations';
 import { assertion, type Device, publicJwk } from './device';
 import { accepted, ask, json, LockedOut, OtherMesh, readHealth } from './http';
 import { baseNow, isDoubted } from './near';
@@ -8,7 +9,6 @@ import type {
   Because,
   Confirmation,
   Decision,
-  Destination,
   DeviceCode,
   DeviceEnrolled,
   NodeStatus,

@@ -63,11 +63,6 @@ export interface Troubled {
   }[];
 }
 
-/** A PACS that the mesh knows. */
-export interface Destination {
-  readonly name: string;
-}
-
 /** `GET /api/v1/status`, as far as the app shows it. */
 export interface NodeStatus {
   readonly node: string;

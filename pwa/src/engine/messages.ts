@@ -17,6 +17,8 @@ export interface StageJob {
   readonly typed: { readonly patient: Patient; readonly studyDate: string; readonly bodyPart: string } | null;
   readonly impression: string;
   readonly urgent: boolean;
+  /** The PACS that a person named; null leaves it to the mesh. */
+  readonly destination: string | null;
 }
 
 /** What lies on this device now. */

@@ -60,7 +60,7 @@ async function confirmationOf(job: StageJob, { hashed, pictures }: Written): Pro
     studies: await confirmedStudies(hashed),
     impression: job.impression,
     priority: job.urgent ? 'urgent' : 'routine',
-    destination: null,
+    destination: job.destination,
     ...(pictures.length > 0 && {
       documents: pictures,
       documents_study: typed === null ? (job.found.studies[0]?.studyUid ?? null) : null,
@@ -157,7 +157,6 @@ async function copy(
     hash.update(bytes);
     done += bytes.length;
     progress(done);
-    release(bytes.buffer);
   }
   return { crc, sha256: toHex(hash.digest()) };
 }

@@ -1,6 +1,7 @@
 /** The one moment where a person decides: is this the right patient, and what goes. */
 
 import { type ReactNode, useEffect, useRef, useState } from 'react';
+import { offered } from '../domain/destinations';
 import { duplicates, type FoundPatient, type FoundStudy, tooMuch } from '../domain/detection';
 import {
   type ChosenPicture,
@@ -13,6 +14,8 @@ import {
 } from '../domain/pictures';
 import { confirm, start } from '../state/choosing';
 import { go, useApp } from '../state/store';
+import { remembered } from '../storage/destinations';
+import { Destinations } from '../ui/Destinations';
 import { PatientForm } from '../ui/PatientForm';
 import { PatientPanel } from '../ui/PatientPanel';
 import { Pictures, type Uses } from '../ui/Pictures';
@@ -30,7 +33,7 @@ export function Confirm() {
   return found === null ? null : <ConfirmPatient key={found.key} found={found} />;
 }
 
-type Hint = 'confirm.gateHint' | 'confirm.noStudy' | 'confirm.tooMuch' | 'typed.hint';
+type Hint = 'confirm.gateHint' | 'confirm.archiveHint' | 'confirm.noStudy' | 'confirm.tooMuch' | 'typed.hint';
 
 function today(): string {
   const now = new Date();
@@ -59,6 +62,10 @@ function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
   const [lacking, setLacking] = useState<readonly Missing[]>([]);
   const [impression, setImpression] = useState('');
   const [urgent, setUrgent] = useState(false);
+  const known = useApp((state) => state.destinations);
+  const archives = offered(known, remembered.last());
+  const [said, setSaid] = useState<string | null>();
+  const destination = said === undefined ? (archives?.first ?? null) : said;
   const [right, setRight] = useState(false);
   const [hint, setHint] = useState<Hint | null>(null);
   const gate = useRef<HTMLInputElement>(null);
@@ -74,6 +81,7 @@ function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
     if (onlyPictures ? uses.size === 0 : chosen.length === 0) return 'confirm.noStudy';
     if (tooMuch(chosen)) return 'confirm.tooMuch';
     if (onlyPictures && missing(typed).length > 0) return 'typed.hint';
+    if (archives !== null && destination === null) return 'confirm.archiveHint';
     return right ? null : 'confirm.gateHint';
   }
 
@@ -82,16 +90,18 @@ function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
     setHint(wrong);
     setLacking(onlyPictures ? missing(typed) : []);
     if (wrong === 'confirm.gateHint') gate.current?.focus();
+    if (wrong === 'confirm.archiveHint') document.querySelector<HTMLElement>('#archive')?.focus();
     if (wrong === 'typed.hint') document.querySelector<HTMLElement>('#patient-family')?.focus();
     if (wrong !== null) return;
     const picked: readonly ChosenPicture[] = Array.from(uses, ([index, use]) => ({ index, use }));
-    const said = { patient: patientOf(typed), studyDate: compact(typed.studyDate), bodyPart: typed.bodyPart };
+    const who = { patient: patientOf(typed), studyDate: compact(typed.studyDate), bodyPart: typed.bodyPart };
     void confirm({
       found: { ...found, studies: chosen },
       pictures: picked,
-      typed: onlyPictures ? said : null,
+      typed: onlyPictures ? who : null,
       impression: impression.trim(),
       urgent,
+      destination: archives === null ? null : destination || null,
     });
   }
 
@@ -167,6 +177,19 @@ function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
             </Choice>
           </div>
         </fieldset>
+        {archives !== null && (
+          <Destinations
+            id="archive"
+            label={t('confirm.archive')}
+            names={archives.names}
+            byRules={archives.byRules}
+            chosen={destination}
+            choose={(name) => {
+              setSaid(name);
+              setHint(null);
+            }}
+          />
+        )}
       </Card>
       <div className="space-y-3">
         <label className="flex min-h-14 cursor-pointer items-center gap-4 rounded-2xl border-2 border-edge bg-surface px-5 py-3 font-semibold text-lg has-checked:border-done has-checked:bg-done-soft">

@@ -31,6 +31,7 @@ function Progress({ item }: { readonly item: OutboxItem }) {
   const { t, list, moment } = useApp((state) => state.language);
   const { text, tone } = useSentence(item);
   const name = useName(item);
+  const destination = useApp((state) => state.details[item.id]?.confirmation.destination);
   return (
     <Page back="#/">
       <header className="space-y-1">
@@ -47,6 +48,11 @@ function Progress({ item }: { readonly item: OutboxItem }) {
           {t('study.saved', { when: moment(item.savedAt) })}
           {item.kept && ` · ${t('study.code')} ${codeOf(item)}`}
         </p>
+        {destination && (
+          <p className="text-muted text-sm">
+            {t('confirm.archive')}: <bdi>{destination}</bdi>
+          </p>
+        )}
       </header>
       {item.problem !== null && <Problem item={item} code={item.problem} />}
       <Card className="space-y-4 p-5">

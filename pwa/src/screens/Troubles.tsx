@@ -1,10 +1,10 @@
 /** For administrators: studies that wait for a decision, what each decision does, and who decides. */
 
 import { useEffect, useState } from 'react';
-import { clientOf } from '../api/client';
-import type { Decision, Destination, Troubled } from '../api/types';
-import { decide, lookForTroubles } from '../state/acting';
+import type { Decision, Troubled } from '../api/types';
+import { decide, lookForDestinations, lookForTroubles } from '../state/acting';
 import { useApp } from '../state/store';
+import { Destinations } from '../ui/Destinations';
 import { Button, Card, FIELD, Note, Page, Title } from '../ui/parts';
 
 /** A signed decision shows its effect soon; whoever signed it waits for that. */
@@ -58,6 +58,8 @@ function Case({ troubled }: { readonly troubled: Troubled }) {
   const [kind, setKind] = useState<Kind | null>(null);
   const [person, setPerson] = useState('');
   const [destination, setDestination] = useState('');
+  const known = useApp((state) => state.destinations);
+  useEffect(() => void lookForDestinations(), []);
   const [folder, setFolder] = useState('');
   const [said, setSaid] = useState<string | null>(null);
   const [signed, setSigned] = useState(false);
@@ -140,7 +142,15 @@ function Case({ troubled }: { readonly troubled: Troubled }) {
           <p className="text-muted text-sm">{t('troubles.folderHint')}</p>
         </div>
       )}
-      {kind === 'destination' && <Destinations chosen={destination} choose={setDestination} />}
+      {kind === 'destination' && (
+        <Destinations
+          id="destination"
+          label={t('troubles.destination')}
+          names={known.map(({ name }) => name)}
+          chosen={destination || null}
+          choose={(name) => setDestination(name ?? '')}
+        />
+      )}
       <div className="space-y-1">
         <label htmlFor={`person-${troubled.entry_id}`} className="font-medium">
           {t('troubles.person')}
@@ -186,38 +196,5 @@ function Reasons({ troubled }: { readonly troubled: Troubled }) {
         </li>
       ))}
     </ul>
-  );
-}
-
-function Destinations(props: { readonly chosen: string; readonly choose: (name: string) => void }) {
-  const device = useApp((state) => state.device);
-  const { t } = useApp((state) => state.language);
-  const [known, setKnown] = useState<readonly Destination[]>([]);
-  useEffect(() => {
-    if (device === null) return;
-    void clientOf(device)
-      .destinations()
-      .then(setKnown)
-      .catch(() => {});
-  }, [device]);
-  return (
-    <div className="space-y-1">
-      <label htmlFor="destination" className="font-medium">
-        {t('troubles.destination')}
-      </label>
-      <select
-        id="destination"
-        className={FIELD}
-        value={props.chosen}
-        onChange={(event) => props.choose(event.target.value)}
-      >
-        <option value="">…</option>
-        {known.map(({ name }) => (
-          <option key={name} value={name}>
-            {name}
-          </option>
-        ))}
-      </select>
-    </div>
   );
 }

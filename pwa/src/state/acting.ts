@@ -6,6 +6,7 @@ import { Refused, Unreachable } from '../api/http';
 import type { Decision, DeviceCode, Submission } from '../api/types';
 import type { OutboxItem } from '../domain/outbox';
 import { withoutUploader } from '../engine/uploader';
+import { remembered } from '../storage/destinations';
 import { files } from '../storage/files';
 import { records } from '../storage/records';
 import { refresh, tryNow, useApp } from './store';
@@ -131,6 +132,19 @@ export async function lookForTroubles(): Promise<void> {
   const { device } = get();
   if (device?.role !== 'admin') return;
   set({ troubles: await clientOf(device).troubles() });
+}
+
+/** Ask which PACS there are; kept for when the node is not in reach. */
+export async function lookForDestinations(): Promise<void> {
+  const { device } = get();
+  if (device === null) return;
+  try {
+    const destinations = await clientOf(device).destinations();
+    remembered.setKnown(destinations);
+    set({ destinations });
+  } catch {
+    // What was known before stays.
+  }
 }
 
 /** Sign a decision about a study that needs one; the error's code when it was not taken. */

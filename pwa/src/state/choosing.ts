@@ -6,9 +6,11 @@ import { type ChosenPicture, modalitiesOf } from '../domain/pictures';
 import { askForBackgroundSync } from '../engine/background';
 import type { Picked, StageJob } from '../engine/messages';
 import { newReader, type Reader, ReadingFailed } from '../engine/reading';
+import { remembered } from '../storage/destinations';
 import { files } from '../storage/files';
 import { records } from '../storage/records';
 import { shared } from '../storage/shared';
+import { lookForDestinations } from './acting';
 import { go, goForGood, refresh, SAVING, tryNow, useApp } from './store';
 
 const set = useApp.setState;
@@ -24,6 +26,7 @@ export async function read(picking: Promise<readonly Picked[]> | readonly Picked
   forget();
   const own = newReader();
   reader = own;
+  void lookForDestinations();
   set({ reading: { done: 0, total: 0 } });
   go({ screen: 'select' });
   try {
@@ -73,7 +76,7 @@ export function forget(): void {
   });
 }
 
-export type Choice = Pick<StageJob, 'found' | 'pictures' | 'typed' | 'impression' | 'urgent'>;
+export type Choice = Pick<StageJob, 'found' | 'pictures' | 'typed' | 'impression' | 'urgent' | 'destination'>;
 
 /** Copy what was confirmed onto this device; then it goes on by itself. */
 export async function confirm(choice: Choice): Promise<void> {
@@ -95,6 +98,7 @@ export async function confirm(choice: Choice): Promise<void> {
     set({ saving: null, savingFailed: error instanceof ReadingFailed ? error.reason : nameOf(error) });
     return;
   }
+  if (choice.destination !== null) remembered.setLast(choice.destination);
   // Asked for when there is something to keep; browsers grant it by how much the app is used.
   void navigator.storage.persist?.();
   await refresh();

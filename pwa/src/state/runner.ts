@@ -7,7 +7,7 @@ import { askForBackgroundSync } from '../engine/background';
 import type { Outcome } from '../engine/outbox';
 import { hear, upload } from '../engine/uploader';
 import { stayAwake } from '../engine/wake';
-import { lookForTroubles } from './acting';
+import { lookForDestinations, lookForTroubles } from './acting';
 import { hasWork, type Link, onPoke, refresh, showProgress, showRest, useApp } from './store';
 
 const set = useApp.setState;
@@ -31,6 +31,7 @@ export function startRunner(): void {
   let running = false;
   let again = false;
   let tries = 0;
+  let asked = false;
 
   function later([from, to]: readonly [number, number]): number {
     const seconds = Math.min(to, from * 1.6 ** tries);
@@ -47,6 +48,9 @@ export function startRunner(): void {
     await refresh();
     if (outcome === 'unreachable' || outcome === 'elsewhere') return later(AWAY_S);
     await lookForTroubles();
+    // For the first study that is taken in away from the node.
+    if (!asked) void lookForDestinations();
+    asked = true;
     if (outcome !== 'rested' && outcome !== 'locked-out') return later(WORK_S);
     tries = 0;
     return IDLE_S;

@@ -4,10 +4,12 @@ import { create } from 'zustand';
 import type { Device } from '../api/device';
 import type { Health, Troubled } from '../api/types';
 import { enrolCodeOf } from '../domain/codes';
+import type { Destination } from '../domain/destinations';
 import type { Detection, FoundPatient } from '../domain/detection';
 import { isAtItsEnd, type OutboxItem } from '../domain/outbox';
 import { type Pace, paced } from '../domain/pace';
 import { type Language, LOADED, type Locale, languageOf } from '../i18n';
+import { remembered } from '../storage/destinations';
 import { type Details, files } from '../storage/files';
 import { records } from '../storage/records';
 import { hashOf, type Route, routeOf } from './route';
@@ -37,6 +39,8 @@ export interface AppState {
   readonly activity: Readonly<Record<string, Pace>>;
   /** Studies of the mesh that need a decision; for who may decide. */
   readonly troubles: readonly Troubled[];
+  /** The PACS that the mesh knows, as the node said last. */
+  readonly destinations: readonly Destination[];
   /** Reading what a person picked: null when nothing is being read. */
   readonly reading: Work | null;
   readonly detection: Detection | null;
@@ -67,6 +71,7 @@ export const useApp = create<AppState>(() => ({
   details: {},
   activity: {},
   troubles: [],
+  destinations: remembered.known(),
   reading: null,
   detection: null,
   previews: new Map(),

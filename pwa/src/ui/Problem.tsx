@@ -18,6 +18,7 @@ const EXPLAINED = new Set([
   'too-large',
   'submission-differs',
   'confirmation-differs',
+  'destination-unknown',
 ]);
 
 export function Problem({ item, code }: { readonly item: OutboxItem; readonly code: string }) {
