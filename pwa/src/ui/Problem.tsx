@@ -9,6 +9,14 @@ import { useApp } from '../state/store';
 import { Button, Note } from './parts';
 import { TakeBack } from './TakeBack';
 
+/** What is asked again gets the same answer: it has to be chosen anew. */
+const FOR_GOOD = new Set([
+  'local-copy-lost',
+  'differs',
+  'destination-unknown',
+  'mixed-patients',
+  'several-patients',
+]);
 /** Codes that have a sentence of their own (docs/journeys.md). */
 const EXPLAINED = new Set([
   'local-copy-lost',
@@ -19,6 +27,8 @@ const EXPLAINED = new Set([
   'submission-differs',
   'confirmation-differs',
   'destination-unknown',
+  'mixed-patients',
+  'several-patients',
 ]);
 
 export function Problem({ item, code }: { readonly item: OutboxItem; readonly code: string }) {
@@ -32,9 +42,7 @@ export function Problem({ item, code }: { readonly item: OutboxItem; readonly co
           {t('confirm.choose')}
         </Button>
       )}
-      {!lost && code !== 'differs' && (
-        <Button onClick={() => void tryAgain(item.id)}>{t('problem.again')}</Button>
-      )}
+      {!FOR_GOOD.has(code) && <Button onClick={() => void tryAgain(item.id)}>{t('problem.again')}</Button>}
       <TakeBack id={item.id} label={t('problem.remove')} />
     </>
   );
