@@ -3,7 +3,8 @@
 Whoever is on the clinic's network can open connections without being anybody. Each costs this process a
 descriptor, which its database and its files need too: `Door` takes a bounded number, and of one address a
 quarter of them at most, so that one machine cannot shut out the others. `patient` ends connections that
-begin no request, or stop in the middle of one; uvicorn (0.54) waits for those for ever. Called by
+begin no request, stop in the middle of one, or have a head without an end; uvicorn (0.54) waits for those for
+ever, and keeps all that came. Called by
 `node.serving`.
 """
 
@@ -23,6 +24,7 @@ _PORTS = 4
 _OWN_FILES = 256  # descriptors for the database, blobs, ways out, workers
 _WANTED_FILES = _PORTS * _MOST + 2 * _OWN_FILES
 _HEAD_S = 20.0  # for a request's head, from its first octet or the connection's beginning
+_HEAD_OCTETS = 65_536  # httptools takes a head of any length, and keeps it in memory
 _SILENCE_S = 60.0  # in the middle of a body: radio links are away for half a minute
 _LOOK_S = 5.0
 _QUIET_S = 60.0  # between two lines in the log
@@ -129,6 +131,7 @@ def patient(base: Any, *, head_s: float = _HEAD_S, silence_s: float = _SILENCE_S
             super().connection_made(transport)
             self._heard = self.loop.time()
             self._head_since: float | None = self._heard
+            self._head_octets = 0
             self._watch = self.loop.call_later(look_s, self._look)
 
         def connection_lost(self, error: Exception | None) -> None:
@@ -139,9 +142,14 @@ def patient(base: Any, *, head_s: float = _HEAD_S, silence_s: float = _SILENCE_S
             self._heard = self.loop.time()
             super().data_received(data)
             if not self._idle():
-                self._head_since = None
-            elif self._head_since is None:
+                self._head_since, self._head_octets = None, 0
+                return
+            if self._head_since is None:
                 self._head_since = self._heard
+            if self.cycle is None or not self.cycle.more_body:  # else a body that was answered already
+                self._head_octets += len(data)
+                if self._head_octets > _HEAD_OCTETS:
+                    self.transport.abort()
 
         def _idle(self) -> bool:
             """Say whether no request is being answered."""

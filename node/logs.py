@@ -53,7 +53,7 @@ _HUSHED = {
     "pydicom": logging.CRITICAL,  # quotes values of the data set in warnings
     "pynetdicom": logging.CRITICAL,  # says UIDs at INFO, and what a peer sent
     "sqlalchemy": logging.ERROR,
-    "uvicorn": logging.WARNING,
+    "uvicorn": logging.ERROR,  # a line for each line that is no request: strangers would write the log full
     "uvicorn.access": logging.CRITICAL,
     "asyncio": logging.WARNING,
     "apscheduler": logging.WARNING,

@@ -147,6 +147,10 @@ def hasty(request: pytest.FixtureRequest) -> Iterator[int]:
     async def nothing() -> int:
         return 0
 
+    @app.post("/refuse")
+    async def refuse() -> int:
+        return 0
+
     with serve(app, http=patient(request.param, head_s=0.4, silence_s=0.8)) as url:
         yield int(url.rpartition(":")[2])
 
@@ -177,6 +181,45 @@ def test_one_that_goes_on_slowly_is_not(hasty: int) -> None:
         line.sendall(b"0")
 
         assert line.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("begun", "goes_on"),
+    [
+        (WHOLE[:-2], b"X-More: " + bytes([120]) * 1000 + b"\r\n"),
+        (WHOLE[:-2] + b"X-One: ", bytes([120]) * 1000),
+        (b"GET /", bytes([120]) * 1000),
+    ],
+    ids=["lines", "one line", "the address"],
+)
+def test_a_head_without_end_fills_no_memory(hasty: int, begun: bytes, goes_on: bytes) -> None:
+    """150 MB of it were taken in half a second, before anybody was asked who he is."""
+    sent = 0
+    with socket.create_connection(("127.0.0.1", hasty), timeout=10) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        try:
+            line.sendall(begun)
+            while sent < 50_000_000:
+                line.sendall(goes_on * 20)
+                sent += len(goes_on) * 20
+        except OSError:
+            pass
+
+    assert sent < 10_000_000  # what the two kernels hold, and one piece
+
+
+def test_who_is_answered_early_may_end_his_body(hasty: int) -> None:
+    """A client that hears of a 413 late must hear of it, and not of a broken line."""
+    with socket.create_connection(("127.0.0.1", hasty), timeout=10) as line:
+        line.sendall(b"POST /refuse HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n")
+        heard = line.recv(65_536)
+        assert heard.startswith(b"HTTP/1.1 200")
+        line.sendall(bytes(2_000_000))
+        line.sendall(WHOLE)
+        while heard.count(b"HTTP/1.1 200") < 2 and (part := line.recv(65_536)):
+            heard += part
+
+    assert heard.count(b"HTTP/1.1 200") == 2
 
 
 def _opened(port: int, count: int, source: str) -> list[socket.socket]:

@@ -71,6 +71,16 @@ def test_a_record_says_what_happened_to_which_digest(written: Written) -> None:
     assert "study forwarded" in written.text().partition("{")[0]
 
 
+def test_whoever_sends_what_is_no_request_writes_no_line(written: Written) -> None:
+    """He would write the log full in seconds, and what it told would be gone."""
+    logging.getLogger("node").info("node started version=%s", "1")
+    before = written.text()
+    for _ in range(100):
+        logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+
+    assert written.text() == before
+
+
 def test_raw_ids_are_cut_to_what_people_compare(written: Written) -> None:
     """Eight digits are enough to find a study and too few to be a name for it elsewhere."""
     logging.getLogger("node.store").info("blob kept blob=%s", bytes(range(32)))
