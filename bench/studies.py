@@ -45,7 +45,7 @@ def scanned_ct(study: int, slices: int) -> list[bytes]:
 
 def scanned_mr(study: int, slices: int) -> list[bytes]:
     """Return an MR of real slices of 25 kB, made as `scanned_ct` is."""
-    return _scanned(study, slices, "mr-ge")
+    return _scanned(study, slices, "mr-ge/mr_0004")
 
 
 def uid_of(study: int, number: int) -> str:

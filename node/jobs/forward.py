@@ -38,7 +38,6 @@ from sync.manifest import key_id, parse_manifest
 from sync.plan import is_on_its_way
 
 log = logging.getLogger(__name__)
-_NO_DESTINATION_RETRY_MS = 5_000
 _STALE_MS = 10 * 60_000  # a proof that is older is looked at once more before it ends anything
 _REFUSALS = frozenset({Outcome.CONFLICT, Outcome.REJECTED})
 
@@ -118,7 +117,7 @@ class Forwarder:
     # -- choosing -------------------------------------------------------------------------------
 
     def _next(self) -> Deliverable | None:
-        if not self._may_forward():
+        if not self._may_forward() or not self._may_deliver():
             return None
         now = self._clock.carried_ms()
         return choose(self._deliverable(now), now=now, paused=self._lines.resting())
@@ -126,6 +125,10 @@ class Forwarder:
     def _may_forward(self) -> bool:
         me = self._holdings.facts.node_id
         return Role.FORWARD in self._holdings.facts.ask(lambda ledger: ledger.membership.roles(me))
+
+    def _may_deliver(self) -> bool:
+        """Say whether there is any destination; the fact of one wakes this job."""
+        return bool(self._holdings.facts.ask(lambda ledger: ledger.destinations()))
 
     def _deliverable(self, now: int) -> Iterator[Deliverable]:
         routine = self._uplink.routine_may_go()
@@ -210,15 +213,10 @@ class Forwarder:
         opened = open_study(self._vault, self._holdings.blobs.get(BlobId(held.entry)), view, secret)
         name = name or self._choices.opened(view, opened.index)
         body = self._holdings.facts.ask(lambda ledger: ledger.destinations().get(name))
-        if body is None and self._holdings.facts.ask(lambda ledger: bool(ledger.destinations())):
+        if body is None and self._may_deliver():
             # A person chose one that nobody told us of; or rules do not say which of several.
             self._ends.trouble(held, "destination-unknown" if name else "destination-open", 0)
-            return None
         if body is None:
-            soon = self._clock.carried_ms() + _NO_DESTINATION_RETRY_MS
-            setback = Setback.STUDY.value
-            self._queue.set_setback(held.entry, failures=held.failures, setback=setback, try_at_ms=soon)
-            log.warning("no such destination for entry=%s", short(held.entry))
             return None
         uid = opened.index.study_uid
         return Study(

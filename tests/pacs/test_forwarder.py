@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.forwarders import DAY_MS, Forwarding, two_forwarders
@@ -11,7 +12,9 @@ from support.slices import made_slice
 
 from node.config import Settings
 from node.estimates import EXPANSION, RATE
+from node.jobs.forward import Forwarder
 from node.jobs.sweep import sweep
+from node.store.queue import QueueEntry
 from sync.bodies import Tombstone
 from sync.ids import EntryId
 
@@ -52,6 +55,32 @@ def pair(tmp_path: Path, pacs: LyingPacs) -> Iterator[tuple[Forwarding, Forwardi
 
 def files(study: int, count: int, octets: int = 2048) -> list[bytes]:
     return [made_slice(study, n, octets=octets) for n in range(1, count + 1)]
+
+
+def test_without_a_destination_nothing_is_opened_and_nothing_is_missed(
+    tmp_path: Path, pacs: LyingPacs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node without a PACS opened each study every five seconds, and read the whole queue each time."""
+    mesh, members = two_forwarders()
+    other = Forwarding(tmp_path / "other", mesh, members, pacs.url, name="other")
+    entry = other.keep(STUDY, destination="")
+    opened: list[EntryId] = []
+    whole = Forwarder._open
+
+    def counting(self: Forwarder, held: QueueEntry, *more: Any) -> Any:
+        opened.append(held.entry)
+        return whole(self, held, *more)
+
+    monkeypatch.setattr(Forwarder, "_open", counting)
+    other.run(rounds=5, between_ms=60_000)
+    before = list(opened)
+    admin = Forwarding(tmp_path / "admin", mesh, members, pacs.url)
+    other.hear(admin)
+    other.until_ended(entry)
+    for one in (other, admin):
+        one.close()
+
+    assert (before, set(opened)) == ([], {entry})
 
 
 # -- patience -------------------------------------------------------------------------------------
