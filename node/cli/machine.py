@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -118,7 +119,7 @@ def support_bundle(
             for name, content in parts.items():
                 bundle.writestr(name, content)
         try:
-            with to.open("xb") as file:
+            with open(to, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
                 file.write(made.getvalue())
         except FileExistsError:
             raise Refused("file-exists", "There is a file of that name already; choose another.") from None

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import sys
 import time
 import zipfile
@@ -244,6 +245,7 @@ def test_the_support_bundle_has_what_helps_and_no_patient(node: LocalNode, tmp_p
         shutil.copy(node.folder / "node.toml", tmp_path)
         code, said = run("support-bundle", str(bundle), "--data", str(node.folder), "--json")
     assert code == 0, said
+    assert sys.platform == "win32" or stat.S_IMODE(bundle.stat().st_mode) == 0o600
 
     with zipfile.ZipFile(io.BytesIO(bundle.read_bytes())) as opened:
         parts = {name: opened.read(name) for name in opened.namelist()}
