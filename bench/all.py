@@ -1,10 +1,12 @@
 """Run every benchmark beside its peers and write bench/RESULTS.md.
 
-    python bench/all.py [--quick] [--only NAME …] [--scans FOLDER]
+    python bench/all.py [--quick] [--runs 3] [--only NAME …] [--resume] [--scans FOLDER]
 
-Takes about an hour, with `--quick` about a third of that. Each part is a script of this folder and can be
-run by itself; its table is taken as it printed it. What could not run here says why. A part that is not run
-keeps the section that it had in RESULTS.md.
+`--quick` takes smaller studies: about half an hour on two cores that do nothing else, with the three runs
+that each number is the median of; without it hours. Each part is a script of this folder and can be run by
+itself; its table is taken as it printed it, at once: what was measured stays if a later part is cut. `--resume`
+leaves out the parts that were measured today by the same command; a part that is not run keeps the section
+that it had in RESULTS.md. What could not run here says why.
 """
 
 import argparse
@@ -38,13 +40,22 @@ was learnt: [performance](../docs/performance.md).
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A script, what it measures, and its arguments, whole and quick."""
+    """A script, what it measures, and its arguments, whole and quick.
+
+    `runs`: how the script calls the number of runs; `minutes`: what the quick ones take, about.
+    """
 
     name: str
     title: str
     script: str
     whole: tuple[str, ...] = ()
     quick: tuple[str, ...] = ()
+    runs: str = "--runs"
+    minutes: float = 1
+
+    def arguments(self, *, quick: bool, runs: int) -> tuple[str, ...]:
+        """Return what the script is called with."""
+        return (*(self.quick if quick else self.whole), *((self.runs, str(runs)) if self.runs else ()))
 
 
 PARTS = (
@@ -53,35 +64,59 @@ PARTS = (
         "Wire ratio for each data set and codec; sealing and opening",
         "seal_speed.py",
         (),
-        ("--mb", "100", "--runs", "1"),
+        ("--mb", "50"),
+        minutes=4,
     ),
     Part(
         "ingest",
         "Ingest beside Orthanc",
         "ingest.py",
         (),
-        ("--slices", "200", "--small", "1000", "--runs", "1"),
+        ("--slices", "100", "--small", "1000"),
+        minutes=2,
     ),
     Part(
         "replicate",
         "Node to node beside Syncthing, rsync and Orthanc, and how soon a new study is there",
         "replicate.py",
         (),
-        ("--ct", "100", "--mr", "300", "--rounds", "1"),
+        ("--ct", "100", "--mr", "300"),
+        runs="--rounds",
+        minutes=3,
     ),
     Part(
         "forward",
         "Forward beside httpx, dicomweb-client and Orthanc",
         "forward.py",
         (),
-        ("--slices", "100", "--rounds", "1"),
+        ("--slices", "100"),
+        runs="--rounds",
+        minutes=4,
     ),
-    Part("links", "From confirm to the PACS's proof over bad lines", "links.py"),
-    Part("reconcile", "What it costs to compare facts", "reconcile_cost.py"),
     Part(
-        "idle", "Start-up, and the cost of doing nothing", "idle.py", (), ("--starts", "3", "--seconds", "30")
+        "links", "From confirm to the PACS's proof over bad lines", "links.py", (), ("--part", "2"), minutes=9
     ),
-    Part("memory", "One very large instance", "memory.py", ("--gb", "2"), ("--gb", "0.5")),
+    Part("first", "The first octets on a far line", "first_octet.py", (), (), minutes=3),
+    Part(
+        "rest",
+        "Octets between two nodes that have nothing to say",
+        "at_rest.py",
+        (),
+        ("--seconds", "30"),
+        runs="",
+        minutes=3.5,
+    ),
+    Part("reconcile", "What it costs to compare facts", "reconcile_cost.py", minutes=0.5),
+    Part(
+        "idle",
+        "Start-up, and the cost of doing nothing",
+        "idle.py",
+        (),
+        ("--seconds", "30"),
+        runs="--starts",
+        minutes=2.5,
+    ),
+    Part("memory", "One very large instance", "memory.py", ("--gb", "2"), ("--gb", "0.25"), minutes=1.5),
 )
 
 
@@ -118,10 +153,25 @@ def versions() -> str:
     return ", ".join(told)
 
 
+def command_of(part: Part, arguments: tuple[str, ...]) -> str:
+    """Return the command that measures a part."""
+    return f"python bench/{part.script} {' '.join(arguments)}".strip()
+
+
+def is_measured(section: str, command: str) -> bool:
+    """Say whether a section was written today by this command, from its begin to its end."""
+    said = section.partition("-->")[2].lstrip().partition("\n")[0]
+    return said.startswith(f"`{command}`, {_today()},") and "Exit status 2" not in said
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
 def measured(part: Part, arguments: tuple[str, ...]) -> str:
     """Run one part and return its section."""
     script = HERE / part.script
-    command = f"python bench/{part.script} {' '.join(arguments)}".strip()
+    command = command_of(part, arguments)
     head = f"## {part.title}\n\n<!-- {part.name} -->\n`{command}`"
     if not script.exists():
         return f"{head}\n\nNot here yet.\n"
@@ -133,12 +183,11 @@ def measured(part: Part, arguments: tuple[str, ...]) -> str:
     except subprocess.TimeoutExpired:
         return f"{head}\n\nNot done within an hour.\n"
     minutes = (time.monotonic() - started) / 60
-    said = run.stdout.strip() or run.stderr.strip()[-600:]
+    said = "\n".join(line.rstrip() for line in run.stdout.strip().splitlines()) or run.stderr.strip()[-600:]
     if "|---" not in said:
         said = f"```\n{said}\n```"
     failed = "" if run.returncode == 0 else f" Exit status {run.returncode}."
-    when = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return f"{head}, {when}, {minutes:.0f} min, load {load:.1f} when it began.{failed}\n\n{said}\n"
+    return f"{head}, {_today()}, {minutes:.1f} min, load {load:.1f} when it began.{failed}\n\n{said}\n"
 
 
 def known_sections() -> dict[str, str]:
@@ -166,17 +215,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--runs", type=int, default=3, help="of each number")
+    parser.add_argument("--resume", action="store_true", help="not again what was measured today")
     parser.add_argument("--only", nargs="+", choices=[part.name for part in PARTS])
     parser.add_argument("--scans", type=Path, help="a folder with folders of real scans")
     asked = parser.parse_args()
     if asked.scans:
         os.environ["TEST_SCANS"] = str(asked.scans.resolve())
     sections = known_sections()
-    for part in PARTS:
-        if asked.only is None or part.name in asked.only:
-            print(part.title, flush=True)
-            sections[part.name] = measured(part, part.quick if asked.quick else part.whole)
-            write(sections)
+    chosen = [part for part in PARTS if asked.only is None or part.name in asked.only]
+    for number, part in enumerate(chosen, 1):
+        arguments = part.arguments(quick=asked.quick, runs=asked.runs)
+        about = f", about {part.minutes * asked.runs / 3:.0f} min" if asked.quick else ""
+        print(f"{number} of {len(chosen)}, {part.name}: {part.title}{about}", flush=True)
+        if asked.resume and is_measured(sections.get(part.name, ""), command_of(part, arguments)):
+            print("  measured today", flush=True)
+            continue
+        started = time.monotonic()
+        sections[part.name] = measured(part, arguments)
+        write(sections)
+        print(f"  took {(time.monotonic() - started) / 60:.1f} min", flush=True)
 
 
 if __name__ == "__main__":

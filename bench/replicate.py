@@ -327,7 +327,8 @@ def _compare(name: str, files: list[bytes], rounds: int, only: str, fresh: list[
     for contender, runs in costs.items():
         s, wire = seconds[contender], statistics.median(c.wire for c in runs) / total
         cpu, peak = statistics.median(c.cpu for c in runs), max(c.peak for c in runs)
-        told = f"{s:.2f} | {total / s / 1e6:.0f} | {wire:.2f} | {cpu:.1f} | {peak:.0f}"
+        spread = f" ({min(c.seconds for c in runs):.2f}–{max(c.seconds for c in runs):.2f})"
+        told = f"{s:.2f}{spread} | {total / s / 1e6:.0f} | {wire:.2f} | {cpu:.1f} | {peak:.0f}"
         print(f"| {name}, {len(files)} slices, {total / 1e6:.0f} MB | {contender} | {told} |", flush=True)
     return seconds.get("ours", 0.0) > seconds.get("Syncthing", float("inf"))
 
