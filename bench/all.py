@@ -4,9 +4,9 @@
 
 `--quick` takes smaller studies: about half an hour on two cores that do nothing else, with the three runs
 that each number is the median of; without it hours. Each part is a script of this folder and can be run by
-itself; its table is taken as it printed it, at once: what was measured stays if a later part is cut. `--resume`
-leaves out the parts that were measured today by the same command; a part that is not run keeps the section
-that it had in RESULTS.md. What could not run here says why.
+itself; its table is taken as it printed it, at once: what was measured stays if a later part is cut.
+`--resume` leaves out the parts that were measured today by the same command; a part that is not run keeps the
+section that it had in RESULTS.md. What could not run here says why.
 """
 
 import argparse
