@@ -9,6 +9,7 @@ import argparse
 import io
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,7 @@ from PIL import Image  # noqa: E402
 from playwright.sync_api import Page, sync_playwright  # noqa: E402
 from support.phone import Phone  # noqa: E402
 from support.real_clinic import real_clinic  # noqa: E402
-from support.tour import tour  # noqa: E402
+from support.tour import detour, tour  # noqa: E402
 
 SIZES = ((360, 740), (1280, 800))
 COLOURS = 64  # enough for flat screens, and a quarter of the bytes
@@ -53,12 +54,15 @@ def main() -> None:
         page.get_by_label("Code", exact=True).fill(clinic.enrolment_code())
         if said.dark:
             page.emulate_media(color_scheme="dark")
-        for name in tour(page, phone, clinic, Path(work)):
+        walk = chain(tour(page, phone, clinic, Path(work)), detour(page, clinic, Path(work)))
+        for name in walk:
             if said.locale:
                 page.locator("footer select").select_option(said.locale)
             for width, height in SIZES:
                 page.set_viewport_size({"width": width, "height": height})
                 page.evaluate("scrollTo(0, 0)")
+                if name == "archive":
+                    page.get_by_label("Which hospital archive").scroll_into_view_if_needed()
                 take(page, said.folder / f"{name}-{width}.png")
             if said.locale:
                 page.locator("footer select").select_option("en")

@@ -71,9 +71,9 @@ def test_a_study_goes_from_the_cd_to_the_hospital(clinic: Clinic, enrolled: Page
     assert phone.problems == []
 
 
-def test_the_code_leaves_the_address_at_once(enrolled: Page) -> None:
+def test_the_code_leaves_the_address_at_once(tab: Page) -> None:
     """Addresses are kept in histories, shared and synchronised."""
-    assert "enrol=" not in enrolled.evaluate("location.href + JSON.stringify(history.state)")
+    assert "enrol=" not in tab.evaluate("location.href + JSON.stringify(history.state)")
 
 
 def test_a_wrong_code_is_told_in_words(phone: Phone, clinic: Clinic) -> None:
@@ -83,15 +83,15 @@ def test_a_wrong_code_is_told_in_words(phone: Phone, clinic: Clinic) -> None:
     expect(page.get_by_role("alert")).to_contain_text("This code is not valid")
 
 
-def test_nothing_goes_without_the_tick(enrolled: Page, clinic: Clinic) -> None:
+def test_nothing_goes_without_the_tick(tab: Page) -> None:
     """The wrong patient in the PACS is the worst that can happen here."""
-    enrolled.get_by_role("button", name="Upload Study").click()
-    enrolled.locator("[data-pick=folder]").set_input_files(CD)
-    enrolled.get_by_role("button", name=WRITTEN).click()
-    enrolled.get_by_role("button", name="Confirm").click()
+    tab.get_by_role("button", name="Upload Study").click()
+    tab.locator("[data-pick=folder]").set_input_files(CD)
+    tab.get_by_role("button", name=WRITTEN).click()
+    tab.get_by_role("button", name="Confirm").click()
 
-    expect(enrolled.get_by_role("alert")).to_contain_text("Tick the box first")
-    assert enrolled.evaluate(FOLDERS) == 0
+    expect(tab.get_by_role("alert")).to_contain_text("Tick the box first")
+    assert tab.evaluate(FOLDERS) == 0
 
 
 def test_a_study_left_out_of_the_choice_is_not_sent(enrolled: Page, clinic: Clinic) -> None:
@@ -114,14 +114,14 @@ def _as_file(data: bytes) -> pydicom.filebase.DicomBytesIO:
     return pydicom.filebase.DicomBytesIO(data)
 
 
-def test_a_folder_without_images_says_so(enrolled: Page, tmp_path: Path) -> None:
+def test_a_folder_without_images_says_so(tab: Page, tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "readme.txt").write_text("nothing here")
 
-    enrolled.get_by_role("button", name="Upload Study").click()
-    enrolled.locator("[data-pick=folder]").set_input_files(tmp_path / "letters")
+    tab.get_by_role("button", name="Upload Study").click()
+    tab.locator("[data-pick=folder]").set_input_files(tmp_path / "letters")
 
-    expect(enrolled.get_by_text("No images were found")).to_be_visible()
+    expect(tab.get_by_text("No images were found")).to_be_visible()
 
 
 def test_a_study_taken_in_offline_goes_when_the_network_is_back(
@@ -176,11 +176,11 @@ def large_study(folder: Path, *, images: int) -> dict[str, bytes]:
     return digests
 
 
-def test_the_app_speaks_french(enrolled: Page) -> None:
-    enrolled.get_by_label("Language").select_option("fr")
+def test_the_app_speaks_french(tab: Page) -> None:
+    tab.get_by_label("Language").select_option("fr")
 
-    expect(enrolled.get_by_role("button", name="Envoyer un examen")).to_be_visible()
-    assert enrolled.evaluate("document.documentElement.lang") == "fr"
+    expect(tab.get_by_role("button", name="Envoyer un examen")).to_be_visible()
+    assert tab.evaluate("document.documentElement.lang") == "fr"
 
 
 def test_a_full_device_is_told_before_anything_is_promised(

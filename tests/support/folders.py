@@ -42,6 +42,16 @@ def write_study(
     return files
 
 
+def cut_off_inside(path: Path) -> None:
+    """Make an object without pixels of an image, and cut it off inside a sequence, which no header tells."""
+    data = pydicom.dcmread(path)
+    for keyword in ("PixelData", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit"):
+        delattr(data, keyword)
+    data.save_as(path)
+    with path.open("ab") as file:
+        file.write(b"\x40\x00\x30\xa7SQ\0\0" + (5000).to_bytes(4, "little") + b"\xfe\xff\x00\xe0\x10\0\0\0")
+
+
 def digests(files: dict[str, bytes]) -> dict[str, str]:
     """Return the SHA-256 of each file."""
     return {uid: hashlib.sha256(data).hexdigest() for uid, data in files.items()}

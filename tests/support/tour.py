@@ -12,7 +12,11 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Page, expect
 from pydicom.data import get_testdata_file
 from support.camera import CAMERA
+from support.folders import cut_off_inside, write_study
+from support.nodes import wait_until
 from support.phone import Clinic, Phone
+from support.picking import confirm, pick
+from support.real_clinic import RealClinic
 
 CD = Path(str(get_testdata_file("dicomdirtests/DICOMDIR"))).parent
 WRITTEN = "Doe, Archibald"
@@ -113,3 +117,29 @@ def _on_its_way(page: Page, clinic: Clinic, folder: Path) -> Iterator[str]:
     page.get_by_role("link", name="All arrived studies").click()
     expect(page.get_by_text("Codes and dates only.")).to_be_visible()
     yield "history"
+
+
+def detour(page: Page, clinic: RealClinic, folder: Path) -> Iterator[str]:
+    """Go on where few people come by: several archives, a slow line, a study that needs a person."""
+    for name in ("city-hospital", "north-hospital"):
+        clinic.cloud.add_pacs("http://127.0.0.1:9/dicom-web", name)
+    clinic.replicate()
+    wait_until(lambda: len(clinic.node.get("/api/v1/destinations")["destinations"]) > 2, 30, "the archives")
+    write_study(folder / "slow", images=24, octets=4_000_000, name="Doe^Jane")
+    pick(page, "folder", folder / "slow")
+    page.get_by_label("Which hospital archive").select_option("city-hospital")
+    yield "archive"
+    clinic.slow_down()
+    confirm(page)
+    expect(page.get_by_role("progressbar", name="Saving on this device…")).to_be_visible()
+    yield "saving"
+    expect(page.get_by_role("progressbar", name="On its way to the clinic computer…")).to_be_visible()
+    yield "sending"
+    clinic.undo()
+    expect(page.get_by_text("You can remove the CD.")).to_be_visible()
+    write_study(folder / "cut", images=3, name="Doe^Peter")
+    cut_off_inside(folder / "cut" / "IM0002")
+    pick(page, "folder", folder / "cut")
+    confirm(page)
+    expect(page.get_by_text("It has read 2 of 3 images.")).to_be_visible()
+    yield "needs-you"

@@ -45,7 +45,7 @@ export function Enrol() {
       <p className="text-muted">{t('enrol.lead')}</p>
       <Card className="p-5 sm:p-6">
         <form className="space-y-5" autoComplete="off" onSubmit={(event) => void submit(event)}>
-          <div className="space-y-1.5">
+          <div className="space-y-2">
             <label htmlFor="code" className="font-semibold">
               {t('enrol.code')}
             </label>
@@ -77,7 +77,7 @@ export function Enrol() {
               {t('scan.go')}
             </Button>
           )}
-          <div className="space-y-1.5">
+          <div className="space-y-2">
             <label htmlFor="label" className="font-semibold">
               {t('enrol.label')}
             </label>

@@ -55,15 +55,22 @@ function Progress({ item }: { readonly item: OutboxItem }) {
         )}
       </header>
       {item.problem !== null && <Problem item={item} code={item.problem} />}
-      <Card className="space-y-4 p-5">
-        <p aria-live="polite" className={`text-balance font-semibold text-xl leading-snug ${TONES[tone]}`}>
-          {text}
-        </p>
-        <Besides item={item} />
-        <Sending item={item} />
-        {item.problem === null && <Safety item={item} />}
-      </Card>
-      {item.problem === null && <LinkNote waiting />}
+      {item.problem === null && (
+        <>
+          <Card className="space-y-4 p-5">
+            <p
+              aria-live="polite"
+              className={`text-balance font-semibold text-xl leading-snug ${TONES[tone]}`}
+            >
+              {text}
+            </p>
+            <Besides item={item} />
+            <Sending item={item} />
+            <Safety item={item} />
+          </Card>
+          <LinkNote waiting />
+        </>
+      )}
       {item.leftover && <Leftover item={item} />}
       <Card className="p-5">
         <h2 className="mb-4 font-semibold">{t('study.title')}</h2>

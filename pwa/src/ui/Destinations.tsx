@@ -18,7 +18,7 @@ export function Destinations(props: {
   // A name of a PACS is never a blank: this stands for "nothing yet".
   const nothing = ' ';
   return (
-    <div className="space-y-1.5">
+    <div className="space-y-2">
       <label htmlFor={props.id} className="font-semibold">
         {props.label}
       </label>

@@ -95,7 +95,7 @@ function Labelled(props: {
 }) {
   const { t } = useApp((state) => state.language);
   return (
-    <div className="space-y-1">
+    <div className="space-y-2">
       <label htmlFor={`patient-${props.name}`} className="font-medium">
         {props.text}
       </label>

@@ -20,7 +20,7 @@ export function Withdraw({ item }: { readonly item: OutboxItem }) {
   }
   return (
     <Asking label={t('study.takeBack')} text={t('withdraw.text')} ready={person.trim() !== ''} end={end}>
-      <div className="space-y-1">
+      <div className="space-y-2">
         <label htmlFor="withdraw-person" className="font-medium">
           {t('troubles.person')}
         </label>
