@@ -2,14 +2,16 @@
 
 Budget: ahead of Syncthing in wall time, well ahead with small slices.
 
-    python bench/replicate.py [--ct 300] [--mr 600] [--rounds 3] [--study FOLDER]
+    python bench/replicate.py [--ct 300] [--mr 600] [--rounds 3] [--study FOLDER]...
 
 Sender and receiver are processes in network namespaces of their own, joined by a bridge, so that the octets
 on the wire are those that the cable counted. The sender has the study on its disk already: sealed, indexed,
 or as files. The clock runs from the word to begin until the receiver has everything, durably (Syncthing and
 Orthanc as they ship, rsync with --fsync). CPU and peak memory are of sender and receiver together. Then
 a new study of 10 small slices: from "kept" on the first node until the second one says that it holds it.
-Needs root and Debian's syncthing, rsync and orthanc.
+A folder may hold several studies: they are
+handed over together. Needs root, and of Debian the packages syncthing, rsync, time and orthanc
+(`apt-get install syncthing rsync time orthanc`); it says which are missing.
 """
 
 import argparse
@@ -23,10 +25,12 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pydicom
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -38,6 +42,7 @@ from support.nodes import fork_server, wait_until  # noqa: E402
 _WAIT_S = 600.0
 _POLL_S = 0.005
 _SMALL = 10
+_STUDY = "StudyInstanceUID"
 
 
 @dataclass(frozen=True)
@@ -108,22 +113,27 @@ def ours(scene: Scene, fresh: list[float] | None = None) -> Cost:
         here.start()
         with scene.there.inside():
             here.admit(there, "courier")
-        (entry,) = here.submit({f"IM{n:05}": data for n, data in enumerate(scene.files)})
+        entries = here.submit({f"IM{n:05}": data for n, data in enumerate(scene.files)})
         there.start()
         cost = scene.measure(
             [here.pid, there.pid],
             lambda: there.ask("POST", "/api/v1/admin/peers", {"address": here.mesh_address}),
-            lambda: "there" in there.stories().get(entry, {}).get("holders", ()),
+            lambda: _holds(there, entries),
         )
         if fresh is not None:
             fresh.append(_until_there(here, there))
         return cost
 
 
+def _holds(node: Any, entries: list[str]) -> bool:
+    told = node.stories()
+    return all(node.label in told.get(entry, {}).get("holders", ()) for entry in entries)
+
+
 def _until_there(here: Any, there: Any) -> float:
-    (entry,) = here.submit({f"IM{n}": data for n, data in enumerate(mr_study(8_888_888_888_888, _SMALL))})
+    entries = here.submit({f"IM{n}": data for n, data in enumerate(mr_study(8_888_888_888_888, _SMALL))})
     kept = time.perf_counter()
-    while "there" not in there.stories().get(entry, {}).get("holders", ()):
+    while not _holds(there, entries):
         time.sleep(_POLL_S)
     return time.perf_counter() - kept
 
@@ -260,12 +270,11 @@ def orthanc(scene: Scene) -> Cost:
                 running_orthanc(scene.folder / "orthanc-here", options | {"OrthancPeers": peers})
             )
             http = stack.enter_context(httpx.Client(base_url=here.url, trust_env=False, timeout=_WAIT_S))
-            for data in scene.files:
-                said = http.post("/instances", content=data).raise_for_status().json()
-            study = said["ParentStudy"]
+            said = [http.post("/instances", content=data).raise_for_status().json() for data in scene.files]
+            studies = sorted({one["ParentStudy"] for one in said})
             return scene.measure(
                 [here.process.pid, there.process.pid],
-                lambda: http.post("/peers/there/store", content=study).raise_for_status(),
+                lambda: http.post("/peers/there/store", content="\n".join(studies)).raise_for_status(),
                 lambda: True,
             )
 
@@ -284,19 +293,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--ct", type=int, default=300, help="slices of 512 kB")
     parser.add_argument("--mr", type=int, default=600, help="slices of 27 kB")
-    parser.add_argument("--study", type=Path, help="a folder with one study, measured as well")
+    parser.add_argument(
+        "--study", type=Path, action="append", default=[], help="a folder with one study or several, as well"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help="contenders whose name begins so")
     given = parser.parse_args()
-    if reason := missing() or next((p for p in ("syncthing", "rsync") if shutil.which(p) is None), None):
+    absent = [p for p in ("syncthing", "rsync", "time", "Orthanc") if shutil.which(p) is None]
+    if reason := missing() or ", ".join(absent):
         print(f"missing here: {reason}")
         return 2
     studies = {
         "CT": ct_study(1_111_111_111_111, given.ct, given.ct),
         "MR": mr_study(2_222_222_222_222, given.mr, given.mr),
     }
-    if given.study:
-        studies["given"] = [path.read_bytes() for path in sorted(given.study.rglob("*.dcm"))]
+    for folder in given.study:
+        studies[folder.name] = [path.read_bytes() for path in sorted(folder.rglob("*.dcm"))]
     fresh: list[float] = []
     behind = False
     print("| study | by | s | MB/s | wire / payload | CPU s | peak MB, both |\n|---|---|---|---|---|---|---|")
@@ -312,6 +324,8 @@ def main() -> int:
 def _compare(name: str, files: list[bytes], rounds: int, only: str, fresh: list[float]) -> bool:
     """Measure all contenders in turn, print the medians, and say whether we are behind Syncthing."""
     total = sum(map(len, files))
+    several = len({pydicom.dcmread(BytesIO(one), specific_tags=[_STUDY])[_STUDY].value for one in files})
+    told_of = f"{name}, {len(files)} slices" + (f" of {several} studies" if several > 1 else "")
     costs: dict[str, list[Cost]] = {}
     for _ in range(rounds):
         for contender, run in CONTENDERS.items():
@@ -329,7 +343,7 @@ def _compare(name: str, files: list[bytes], rounds: int, only: str, fresh: list[
         cpu, peak = statistics.median(c.cpu for c in runs), max(c.peak for c in runs)
         spread = f" ({min(c.seconds for c in runs):.2f}–{max(c.seconds for c in runs):.2f})"
         told = f"{s:.2f}{spread} | {total / s / 1e6:.0f} | {wire:.2f} | {cpu:.1f} | {peak:.0f}"
-        print(f"| {name}, {len(files)} slices, {total / 1e6:.0f} MB | {contender} | {told} |", flush=True)
+        print(f"| {told_of}, {total / 1e6:.0f} MB | {contender} | {told} |", flush=True)
     return seconds.get("ours", 0.0) > seconds.get("Syncthing", float("inf"))
 
 
