@@ -274,7 +274,7 @@ def orthanc(scene: Scene) -> Cost:
             studies = sorted({one["ParentStudy"] for one in said})
             return scene.measure(
                 [here.process.pid, there.process.pid],
-                lambda: http.post("/peers/there/store", content="\n".join(studies)).raise_for_status(),
+                lambda: http.post("/peers/there/store", json={"Resources": studies}).raise_for_status(),
                 lambda: True,
             )
 
