@@ -6,7 +6,9 @@ node if nobody else has, and travels on. Nothing in the dead node's folder is ch
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,12 +168,16 @@ def _copy(node: Node, files: dict[BlobId, Path], blob: BlobId) -> bool:
 def _blob_files(folder: Path) -> dict[BlobId, Path]:
     """Return the files below a folder that are named like blobs."""
     files: dict[BlobId, Path] = {}
-    for path in folder.rglob("*"):
-        if len(path.name) == 64 and path.is_file() and path.parent.name not in ("part", "damaged"):
-            try:
-                files[BlobId(bytes.fromhex(path.name))] = path
-            except ValueError:
-                continue
+
+    def note(_: OSError) -> None:
+        log.warning("a folder cannot be read")  # a dying disk gives what it can
+
+    for here, below, names in os.walk(folder, onerror=note):
+        below[:] = [name for name in below if name not in ("part", "damaged")]
+        for name in names:
+            with suppress(ValueError):
+                if len(name) == 64:
+                    files[BlobId(bytes.fromhex(name))] = Path(here, name)
     return files
 
 

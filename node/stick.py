@@ -66,12 +66,17 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import brought. `damaged` blobs did not match their names and were passed over."""
+    """What an import brought.
+
+    `ended` studies were delivered or taken back before; `refused` ones found no room here, or nobody has told
+    this node of them; `damaged` blobs did not match their names and were passed over.
+    """
 
     name: str
     facts: int
     entries: int
     known: int
+    ended: int
     refused: int
     damaged: int
 
@@ -238,15 +243,19 @@ def import_from(
     label = stick.name()
     if not label:
         raise Refused("no-such-stick", "There is nothing of this mesh in that folder.")
-    facts = _take_facts(node, set(stick.facts()))
+    facts = exchange.take_facts(sorted(set(stick.facts()))).admitted  # which makes room for them if need be
     ready = stick.ready()
-    entries = known = refused = damaged = 0
+    entries = known = ended = refused = damaged = 0
     for done, entry in enumerate(ready):
         progress(done, len(ready))
         if exchange.lack(entry) is None:
             held = node.queue.get(entry)
-            known += held is not None and held.complete
-            refused += held is None or not held.complete
+            if node.holdings.view(entry).tombstone is not None:
+                ended += 1
+            elif held is not None and held.complete:
+                known += 1
+            else:
+                refused += 1
             continue
         bad = _read_entry(node, stick, entry)
         damaged += bad
@@ -258,7 +267,7 @@ def import_from(
     except (OSError, DiskFull, StoreDamaged, Refused):
         log.info("the stick cannot be written; what is aboard stays as it was")
     log.info("stick read entries=%d total=%d", entries, len(ready))
-    return Imported(label, facts, entries, known, refused, damaged)
+    return Imported(label, facts, entries, known, ended, refused, damaged)
 
 
 def forget(node: Node, name: str) -> str:

@@ -47,6 +47,13 @@ def import_stick(folder: Folder, data: Data, as_json: Json = False) -> None:
         out.say(f"From {said['name']}: [bold]{said['entries']} studies[/] and {said['facts']} news taken in.")
         if said["known"]:
             out.say(f"{said['known']} studies were here already.")
+        if said["ended"]:
+            out.say(f"{said['ended']} studies had been delivered or taken back before.")
+        if said["refused"]:
+            out.say(
+                f"{said['refused']} studies were not taken in: no room here, or their news are damaged. "
+                "They stay on the stick."
+            )
         if said["damaged"]:
             out.say(f"{said['damaged']} files are damaged; where they come from still has them.")
         out.say("You may pull the stick out now.")

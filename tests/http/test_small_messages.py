@@ -1,6 +1,5 @@
 """What nodes say to each other is short: no headers for browsers, facts in one frame, one line kept."""
 
-import socket
 import threading
 from collections.abc import Iterator
 
@@ -208,20 +207,3 @@ def test_a_bad_line_between_meetings_costs_little(
 
     assert meet(proxy.address).done
     assert clinic.service._replicator._kept[proxy.address][0] is not kept
-
-
-def test_no_answer_is_held_back_for_an_acknowledgement(
-    pair: tuple[LocalNode, LocalNode, Proxy], line: PeerClient
-) -> None:
-    """Nagle's algorithm and delayed acknowledgements cost 40 ms for each request, on all ports."""
-    cloud, _, _ = pair
-    line.lack([])
-    with cloud.api() as client:
-        client.get("/healthz")
-        served = [
-            one for server, _ in cloud.service._servers._pairs for one in server.server_state.connections
-        ]
-        lines = [one.transport.get_extra_info("socket") for one in served]
-
-        assert len(lines) >= 2
-        assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in lines)

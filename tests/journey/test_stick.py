@@ -8,6 +8,9 @@ import pytest
 from support.archives import by_uid, read_back, real_cd
 from support.nodes import LocalNode, Refusal
 from support.traces import found_in, markers
+from typer.testing import CliRunner
+
+from node.cli.main import app
 
 CD = real_cd()
 
@@ -107,6 +110,33 @@ def test_a_damaged_blob_on_a_stick_is_noticed_and_comes_again(
 
     assert (damaged["damaged"], damaged["entries"]) == (1, len(entries) - 1)
     assert repaired["entries"] == 1
+
+
+def test_whoever_plugs_it_in_is_told_what_was_not_taken_and_why(
+    two: tuple[LocalNode, LocalNode], tmp_path: Path, sandbox: str
+) -> None:
+    """ "0 studies taken in" makes people think that the stick is empty, and wipe it."""
+    clinic, cloud = two
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    entries = clinic.submit(CD)
+    export(clinic, stick)
+    with LocalNode(tmp_path / "full", reserve_gb=1_000_000) as full:
+        cloud.admit(full, "courier")
+        full.start()
+        said = take_in(full, stick)
+        told = CliRunner().invoke(app, ["stick", "import", str(stick), "--data", str(full.folder)]).stdout
+    assert (said["entries"], said["known"], said["refused"]) == (0, 0, len(entries))
+    assert f"{len(entries)} studies were not taken in" in " ".join(told.split())
+
+    old = tmp_path / "old"
+    shutil.copytree(stick, old)
+    take_in(cloud, stick)
+    assert take_in(cloud, stick)["known"] == len(entries)
+    cloud.add_pacs(sandbox)
+    cloud.wait(lambda: all(cloud.state(entry) == "delivered" for entry in entries), "the PACS's proof", 60)
+    late = take_in(cloud, old)
+    assert (late["ended"], late["refused"]) == (len(entries), 0)
 
 
 def test_a_folder_that_is_no_stick_of_this_mesh_is_refused(
