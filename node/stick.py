@@ -15,6 +15,7 @@ as no copy. Ciphertext only: a lost stick is a matter of inventory.
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,31 @@ class Stick:
             raise Refused("no-such-stick", "There is nothing of this mesh in that folder.")
         return said["id"], said["name"]
 
+    @contextmanager
+    def plugged_in(self) -> Iterator[None]:
+        """Hold what the block says against the stick being there, the same one, to the end.
+
+        Raises:
+            Refused: it was pulled out meanwhile (`stick-gone`).
+        """
+        number, _ = self.identity()
+        try:
+            yield
+            gone = not self._is(number)
+        except (OSError, StoreDamaged, Refused):
+            if self._is(number):
+                raise
+            gone = True
+        if gone:
+            raise Refused(
+                "stick-gone",
+                "The stick was pulled out, or can no longer be read or written. Nothing is lost: what was "
+                "whole on it stays so, and every study is still on this machine. Plug it in, and try again.",
+            ) from None
+
+    def _is(self, number: bytes) -> bool:
+        return _read_map(self.root / "STICK.CBR").get("id") == number
+
     def take_turn(self, known: int) -> int:
         """Count that a node has it, durably, from what is known of it on; return the count."""
         counted = _read_map(self.root / "TURN.CBR").get("turn", 0)
@@ -183,7 +209,9 @@ class Stick:
     def put(self, blob: BlobId, data: bytes) -> None:
         """Write a blob, flushed on return."""
         path = self.path_of(blob)
-        files.make_dirs(path.parent)
+        with files.disk_errors():
+            path.parent.mkdir(mode=0o700, exist_ok=True)  # without parents: a stick that is gone has none
+            files.sync_dir(path.parent.parent)
         files.write_durably(path, data)
 
     def remove(self, entry: EntryId, blobs: list[BlobId]) -> None:
@@ -199,10 +227,15 @@ def export_to(
     """Bring a stick up to date: its news in, then this node's facts and undelivered entries out.
 
     Raises:
-        Refused: there is no such folder.
+        Refused: there is no such folder (`no-such-folder`), or the stick was pulled out (`stick-gone`).
     """
     stick = Stick(folder, node.membership.genesis.mesh_id)
     label = stick.make(name)
+    with stick.plugged_in():
+        return _export(node, stick, label, progress)
+
+
+def _export(node: Node, stick: Stick, label: str, progress: Progress) -> Exported:
     aboard_facts = set(stick.facts())
     taken = _take_facts(node, aboard_facts)
     removed = _remove_ended(node, stick)
@@ -237,12 +270,16 @@ def import_from(
     """Take in what a stick carries: facts, then every whole entry that this node wants, each blob hashed.
 
     Raises:
-        Refused: there is no stick of this mesh in that folder.
+        Refused: there is no stick of this mesh in that folder (`no-such-stick`), or it was pulled out
+            (`stick-gone`).
     """
     stick = Stick(folder, node.membership.genesis.mesh_id)
-    label = stick.name()
-    if not label:
-        raise Refused("no-such-stick", "There is nothing of this mesh in that folder.")
+    _, label = stick.identity()
+    with stick.plugged_in():
+        return _import(node, exchange, stick, label, progress)
+
+
+def _import(node: Node, exchange: Exchange, stick: Stick, label: str, progress: Progress) -> Imported:
     facts = exchange.take_facts(sorted(set(stick.facts()))).admitted  # which makes room for them if need be
     ready = stick.ready()
     entries = known = ended = refused = damaged = 0

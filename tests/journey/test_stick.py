@@ -1,12 +1,15 @@
 """Studies that travel on a USB stick: out, in, and the receipts home."""
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.archives import by_uid, read_back, real_cd
 from support.nodes import LocalNode, Refusal
+from support.slices import made_slice
 from support.traces import found_in, markers
 from typer.testing import CliRunner
 
@@ -88,6 +91,34 @@ def test_a_stick_pulled_out_at_any_moment_harms_nothing(
         assert said["damaged"] == 0 or torn.parent.name != "READY"
 
     assert take_in(cloud, whole)["damaged"] == 0
+    assert all("cloud" in cloud.story(entry)["holders"] for entry in entries)
+
+
+def test_a_stick_that_is_gone_in_the_middle_is_told_and_nothing_is_written_where_it_was(
+    two: tuple[LocalNode, LocalNode], tmp_path: Path
+) -> None:
+    """The folder that it was mounted on stays, on the machine's own disk. "Aboard" must not mean that one."""
+    clinic, cloud = two
+    stick, pocket = tmp_path / "stick", tmp_path / "pocket"
+    stick.mkdir()
+    pocket.mkdir()
+    entries = clinic.submit({f"{n}/I1": made_slice(300 + n, 1) for n in range(60)})
+
+    def pull_out() -> None:
+        while not list(stick.rglob("READY/" + "?" * 64)):
+            time.sleep(0.001)
+        (stick / "CLINICMESH").rename(pocket / "CLINICMESH")
+
+    hand = threading.Thread(target=pull_out)
+    hand.start()
+    with pytest.raises(Refusal, match="stick-gone"):
+        export(clinic, stick)
+    hand.join()
+
+    assert list(stick.iterdir()) == []
+    assert 0 < take_in(cloud, pocket)["entries"] < len(entries)
+    assert export(clinic, pocket)["aboard"] == len(entries)
+    assert take_in(cloud, pocket)["damaged"] == 0
     assert all("cloud" in cloud.story(entry)["holders"] for entry in entries)
 
 
