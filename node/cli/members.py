@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from node.cli.options import Data, Json
-from node.cli.output import Output, told_plainly
+from node.cli.output import Output, many, told_plainly
 from node.cli.remote import Remote, running
 from node.cli.sheet import ask_root, ask_sheet
 from node.clock import SystemClock
@@ -65,10 +65,9 @@ def revoke(
             said = remote.post("/api/v1/admin/revocations", {**body, **more})
         done = {"signed": said["facts"], "announced_again": said["announced_again"]}
         out.value({**seen, **done, "vouched": vouched})
-        out.say(
-            f"[bold]{seen['label']}[/] is revoked. Each node learns of it at its next meeting. "
-            f"{said['announced_again']} studies no longer count as ended."
-        )
+        out.say(f"[bold]{seen['label']}[/] is revoked. Each node learns of it at its next meeting.")
+        if said["announced_again"]:
+            out.say(f"No longer counted as ended: {many(said['announced_again'], 'study')}.")
 
 
 def admit(
@@ -225,8 +224,8 @@ def _show(out: Output, seen: Any, vouched: int) -> None:
     studies = could["studies"]
     if studies or could["cannot_tell"] or could["delivered"]:
         out.say(
-            f"  It could open {len(studies)} studies on their way{_codes(studies)}; it says that it holds "
-            f"{could['held']} of them. {could['cannot_tell']} more cannot be told from here. "
+            f"  It could open {many(len(studies), 'study')} under way{_codes(studies)}; it says "
+            f"that it holds {could['held']} of them. {could['cannot_tell']} more cannot be told from here. "
             f"It has delivered {could['delivered']}, which it could open then."
         )
     else:
@@ -237,8 +236,8 @@ def _show(out: Output, seen: Any, vouched: int) -> None:
         )
     if seen["waiting"]:
         out.say(
-            f"  {len(seen['waiting'])} studies that it took in stay{_codes(seen['waiting'])}. Each waits for "
-            "a person: `clinicmesh troubles decide ENTRY retry --person NAME` if it is genuine."
+            f"  What it took in stays: {many(len(seen['waiting']), 'study')}{_codes(seen['waiting'])}. Each "
+            "waits for a person: `clinicmesh troubles decide ENTRY retry --person NAME` if it is genuine."
         )
     if seen["facts"]:
         out.say(

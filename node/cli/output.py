@@ -142,6 +142,13 @@ def _printable(text: str) -> str:
     )
 
 
+def many(count: int, what: str) -> str:
+    """Return a number of things: 1 image, 2 images, 3 studies."""
+    if count == 1:
+        return f"1 {what}"
+    return f"{count} {what[:-1]}ies" if what.endswith("y") else f"{count} {what}s"
+
+
 def size(octets: float) -> str:
     """Return a size for people: 512 B, 1.5 MB."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from node.cli.options import Data, Json
-from node.cli.output import SETBACKS, Output, size, told_plainly, when
+from node.cli.output import SETBACKS, Output, many, size, told_plainly, when
 from node.cli.remote import running
 from node.cli.studies import NodeUrl
 
@@ -76,7 +76,7 @@ def _show_sticks(out: Output, sticks: Sequence[Any]) -> None:
         if not one["given_up"]:
             erase = f", {one['to_erase']} delivered to be erased" if one["to_erase"] else ""
             out.say(
-                f"Stick [bold]{one['name']}[/]: {one['on_their_way']} studies aboard{erase}; "
+                f"Stick [bold]{one['name']}[/]: {many(one['on_their_way'], 'study')} aboard{erase}; "
                 f"last at {one['seen_by']}, {when(one['seen_at'])}."
             )
 
@@ -86,7 +86,9 @@ def _show_on_their_way(out: Output, stories: Sequence[Any]) -> None:
     rows = [
         [
             one["code"],
-            one["state"] + (" !" if one["priority"] == "urgent" else ""),
+            one["state"]
+            + (" !" if one["priority"] == "urgent" else "")
+            + (", needs a person" if one["trouble"] is not None else ""),
             one["copies"],
             ", ".join([one["origin"] or "?", *one["holders"]]) + _silent(one["silent"]),
             size(one["bytes"]),

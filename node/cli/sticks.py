@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from node.cli.options import Data, Json, group
-from node.cli.output import Output, told_plainly, when
+from node.cli.output import Output, many, told_plainly, when
 from node.cli.remote import running
 
 stick = group("USB sticks as couriers.")
@@ -32,7 +32,7 @@ def export_stick(
         if said["left_out"]:
             out.say(f"{said['left_out']} found no room, or are damaged here. They wait here, and come again.")
         if said["removed"]:
-            out.say(f"{said['removed']} delivered studies were taken off it.")
+            out.say(f"Delivered before, and taken off it now: {many(said['removed'], 'study')}.")
         out.say("You may pull the stick out now.")
 
 
@@ -44,15 +44,16 @@ def import_stick(folder: Folder, data: Data, as_json: Json = False) -> None:
         with out.busy("Reading the stick and checking everything on it …"):
             said = remote.post("/api/v1/admin/stick/import", {"folder": str(folder)})
         out.value(said)
-        out.say(f"From {said['name']}: [bold]{said['entries']} studies[/] and {said['facts']} news taken in.")
+        brought = many(said["entries"], "study")
+        out.say(f"From {said['name']}: [bold]{brought}[/] and {said['facts']} news taken in.")
         if said["known"]:
-            out.say(f"{said['known']} studies were here already.")
+            out.say(f"Here already: {many(said['known'], 'study')}.")
         if said["ended"]:
-            out.say(f"{said['ended']} studies had been delivered or taken back before.")
+            out.say(f"Delivered or taken back before: {many(said['ended'], 'study')}.")
         if said["refused"]:
             out.say(
-                f"{said['refused']} studies were not taken in: no room here, or their news are damaged. "
-                "They stay on the stick."
+                f"Not taken in: {many(said['refused'], 'study')}. No room here, or news are damaged. "
+                "What was not taken in stays on the stick."
             )
         if said["damaged"]:
             out.say(f"{said['damaged']} files are damaged; where they come from still has them.")

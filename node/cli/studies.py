@@ -63,7 +63,9 @@ def show_stories(out: Output, stories: list[Any]) -> None:
 
 
 def _state(story: Any) -> str:
-    """Say where a study is, and, where that is known, what keeps it and when it will have arrived."""
+    """Say where a study is, and, where that is known, what keeps it or when it will have arrived."""
+    if story["trouble"] is not None:
+        return f"{story['state']}: needs a person, see `clinicmesh troubles list`"
     delivery = story["delivery"] or {}
     if delivery.get("estimate_s") is not None:
         seconds = delivery["estimate_s"]

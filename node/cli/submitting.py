@@ -10,7 +10,7 @@ from typing import Annotated, Any, BinaryIO, cast
 import typer
 
 from node.cli.options import Data, Json
-from node.cli.output import Output, plain, size, told_plainly
+from node.cli.output import Output, many, plain, size, told_plainly
 from node.cli.packing import Picked, StoredZip, Unreadable, pick, readable
 from node.cli.remote import Remote, running
 from node.cli.studies import NodeUrl, show_stories
@@ -162,7 +162,7 @@ def _upload_readable(remote: Remote, out: Output, picked: list[Picked]) -> Any:
             with out.busy("A file cannot be read. Looking which others …"):
                 good = [one for one in picked if one is not failed.picked and readable(one)]
             bad = [one.name for one in picked if one not in good]
-            out.say(f"[bold]{_many(len(bad), 'file')} cannot be read[/], left out: {_some(bad)}.")
+            out.say(f"[bold]{many(len(bad), 'file')} cannot be read[/], left out: {_some(bad)}.")
             if not good:
                 raise Refused("nothing-readable", "None of these files can be read.") from None
             picked = good
@@ -185,7 +185,7 @@ def _upload(remote: Remote, out: Output, picked: list[Picked]) -> Any:
             else:
                 packed = StoredZip(picked)
                 stream, length = cast("BinaryIO", packed), packed.length
-            bar = stack.enter_context(out.progress(f"Uploading {_many(len(picked), 'file')}", length))
+            bar = stack.enter_context(out.progress(f"Uploading {many(len(picked), 'file')}", length))
             remote.upload(
                 made["upload_url"],
                 made["id"],
@@ -267,12 +267,12 @@ def show_examination(out: Output, examination: Any) -> None:
 def _show_known(out: Output, studies: Any) -> None:
     known, changed = (sum(one[key] for one in studies) for key in ("known", "changed"))
     if known:
-        out.say(f"Handed in here before: {_many(known, 'image')}. The PACS keeps each of them once.")
+        out.say(f"Handed in here before: {many(known, 'image')}. The PACS keeps each of them once.")
     if any(one["repaired"] for one in studies):
         out.say("The files declare a wrong character set; names are shown as they were meant. Look at them.")
     if changed:
         out.say(
-            f"[bold]Handed in before, with other content then: {_many(changed, 'image')}.[/] "
+            f"[bold]Handed in before, with other content then: {many(changed, 'image')}.[/] "
             "The PACS will say which it keeps."
         )
 
@@ -281,14 +281,10 @@ def _show_disc(out: Output, disc: Any) -> None:
     if disc is None:
         return
     if disc["present"] == disc["listed"]:
-        out.say(f"The CD lists {_many(disc['listed'], 'image')}; nothing is missing.")
+        out.say(f"The CD lists {many(disc['listed'], 'image')}; nothing is missing.")
         return
-    out.say(f"[bold]The CD lists {_many(disc['listed'], 'image')}, {disc['present']} are here.[/]")
+    out.say(f"[bold]The CD lists {many(disc['listed'], 'image')}, {disc['present']} are here.[/]")
     out.say(f"  missing or cut off: {_some(disc['missing'])}.")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -147,7 +147,7 @@ def test_a_revoked_clinics_studies_wait_until_a_person_lets_them_go(
         cloud.wait(lambda: cloud.state(entry) == "at-forwarder", "the copy")
         clinic.stop()
     shown = text_of(cloud, "revoke", "clinic", "--yes")
-    assert "1 studies that it took in stay" in shown
+    assert "What it took in stays: 1 study" in shown
 
     cloud.add_pacs(pacs.url)
     assert cloud.troubles() == [(entry, "author-revoked", 0)]
@@ -179,7 +179,7 @@ def test_before_anything_is_signed_a_person_reads_what_is_at_stake(tmp_path: Pat
 
         said = " ".join(result.stdout.split())
         assert result.exit_code == 1
-        assert f"could open 1 studies on their way ({cloud.story(entry)['code']})" in said
+        assert f"could open 1 study under way ({cloud.story(entry)['code']})" in said
         assert "it says that it holds 1 of them" in said
         assert "Change the credentials at the PACS main" in said
         assert not seen_by(cloud, "spare")

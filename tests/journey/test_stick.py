@@ -14,6 +14,7 @@ from support.traces import found_in, markers
 from typer.testing import CliRunner
 
 from node.cli.main import app
+from node.cli.output import many
 
 CD = real_cd()
 
@@ -158,7 +159,7 @@ def test_whoever_plugs_it_in_is_told_what_was_not_taken_and_why(
         said = take_in(full, stick)
         told = CliRunner().invoke(app, ["stick", "import", str(stick), "--data", str(full.folder)]).stdout
     assert (said["entries"], said["known"], said["refused"]) == (0, 0, len(entries))
-    assert f"{len(entries)} studies were not taken in" in " ".join(told.split())
+    assert f"Not taken in: {many(len(entries), 'study')}" in " ".join(told.split())
 
     old = tmp_path / "old"
     shutil.copytree(stick, old)
