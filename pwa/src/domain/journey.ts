@@ -1,6 +1,14 @@
 /** What a person is told of an item: one sentence, a chain of steps, two lines about safety. */
 
-import { isDone, isSettled, isSettledItem, isWithdrawn, type OutboxItem, type StepName } from './outbox';
+import {
+  isDone,
+  isSettled,
+  isSettledItem,
+  isWithdrawn,
+  type OutboxItem,
+  type StepName,
+  TRIED_AGAIN,
+} from './outbox';
 
 /** `act` is the only tone that is shown in red: a person must do something. */
 export type Tone = 'quiet' | 'moving' | 'done' | 'act';
@@ -69,7 +77,7 @@ export function sentence(item: OutboxItem, sending: boolean): Sentence {
     tone,
     values,
   });
-  if (item.problem !== null) return say('journey.problem', 'act');
+  if (item.problem !== null && !TRIED_AGAIN.has(item.problem)) return say('journey.problem', 'act');
   if (item.kept && item.entries.length > 0) {
     if (isSettledItem(item) && item.entries.some(isWithdrawn)) return say('journey.withdrawn', 'quiet');
     if (item.entries.some((entry) => entry.state === 'recalled')) return say('journey.recalled', 'moving');
@@ -123,5 +131,5 @@ export function safety(
   { background, sending }: { readonly background: boolean; readonly sending: boolean },
 ): { readonly closing: Closing; readonly removeMedium: boolean } {
   const closing = item.kept ? 'done' : background ? 'goes-on' : sending ? 'stay' : 'reopen';
-  return { closing, removeMedium: item.kept };
+  return { closing, removeMedium: item.kept && item.partly === null };
 }

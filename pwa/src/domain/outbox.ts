@@ -52,13 +52,18 @@ export interface OutboxItem {
   readonly received: boolean;
   readonly kept: boolean;
   readonly entries: readonly EntryView[];
-  /** Why a person must act: the node's code. Nothing more is tried then. */
+  /** Why a person must act: the node's code. Nothing more is tried then, but of what is in `TRIED_AGAIN`. */
   readonly problem: string | null;
   /** The node keeps files of it that could not be used, until a person says that they are not needed. */
   readonly leftover: boolean;
+  /** Why the node keeps some of its studies and not the others: the node's code. */
+  readonly partly: string | null;
   readonly bytesErased: boolean;
   readonly detailsErased: boolean;
 }
+
+/** These pass without a person: another node may know the archive; what is kept of it is to be followed. */
+export const TRIED_AGAIN: ReadonlySet<string> = new Set(['destination-unknown', 'partly-kept']);
 
 export type OutboxEvent =
   | { readonly type: 'announced'; readonly submission: string; readonly uploads: string }
@@ -66,7 +71,12 @@ export type OutboxEvent =
   | { readonly type: 'upload-created'; readonly upload: string }
   | { readonly type: 'bytes-missing' }
   | { readonly type: 'received' }
-  | { readonly type: 'kept'; readonly entries: readonly string[]; readonly leftover: boolean }
+  | {
+      readonly type: 'kept';
+      readonly entries: readonly string[];
+      readonly leftover: boolean;
+      readonly partly?: string;
+    }
   | { readonly type: 'leftover-erased' }
   | { readonly type: 'journey'; readonly entry: EntryView }
   | { readonly type: 'submission-unknown' }
@@ -93,6 +103,7 @@ export function saved(item: NewItem): OutboxItem {
     entries: [],
     problem: null,
     leftover: false,
+    partly: null,
     bytesErased: false,
     detailsErased: false,
   };
@@ -111,7 +122,7 @@ export function after(item: OutboxItem, event: OutboxEvent): OutboxItem {
     case 'announced':
       return { ...item, submission: event.submission, uploads: event.uploads };
     case 'confirmed':
-      return { ...item, confirmed: true };
+      return { ...item, confirmed: true, problem: null };
     case 'upload-created':
       return { ...item, upload: event.upload };
     case 'bytes-missing':
@@ -123,11 +134,13 @@ export function after(item: OutboxItem, event: OutboxEvent): OutboxItem {
         ...item,
         received: true,
         kept: true,
+        problem: null,
         leftover: event.leftover,
+        partly: event.partly ?? null,
         entries: event.entries.map((id) => known(item, id)),
       };
     case 'leftover-erased':
-      return { ...item, leftover: false };
+      return { ...item, leftover: false, partly: null };
     case 'journey':
       return { ...item, entries: item.entries.map((e) => (e.id === event.entry.id ? event.entry : e)) };
     case 'submission-unknown':
@@ -172,14 +185,18 @@ export function isSettled(entry: EntryView): boolean {
   return hasDone(entry, 'pacs') || isWithdrawn(entry);
 }
 
-/** Return whether every study of the item has reached its end: confirmed by the PACS, or taken back. */
+/**
+ * Return whether every study of the item has reached its end: confirmed by the PACS, or taken back. Of one that
+ * is kept in part a person must have said that the others are not needed from here.
+ */
 export function isSettledItem(item: OutboxItem): boolean {
-  return item.entries.length > 0 && item.entries.every(isSettled);
+  return item.partly === null && item.entries.length > 0 && item.entries.every(isSettled);
 }
 
 /** Bytes may go when the clinic keeps the study and it is safe without this device. */
 export function mayEraseBytes(item: OutboxItem): boolean {
-  return item.kept && item.entries.length > 0 && item.entries.every((e) => e.copies >= 2 || isSettled(e));
+  if (!item.kept || item.partly !== null) return false;
+  return item.entries.length > 0 && item.entries.every((e) => e.copies >= 2 || isSettled(e));
 }
 
 /** Return whether nothing more is to be done for the item, here or anywhere. */
@@ -199,7 +216,7 @@ export type Step =
 
 /** Return what is to be done next for the item. */
 export function plan(item: OutboxItem): Step {
-  if (item.problem !== null) return 'rest';
+  if (item.problem !== null && !TRIED_AGAIN.has(item.problem)) return 'rest';
   if (!item.kept) {
     if (item.submission === null) return 'announce';
     if (!item.confirmed) return 'confirm';

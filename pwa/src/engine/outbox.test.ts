@@ -147,6 +147,38 @@ test('a full node is waited for, and a refused study calls a person without stop
   expect(refused.log.filter((line) => line.startsWith('announce'))).toEqual(['announce a', 'announce b']);
 });
 
+/** Asked before a byte has left; a node that has not met the others yet must not end a study for good. */
+test('a study for an archive that this node does not know waits, and goes on where it is known', async () => {
+  const fails: Partial<Record<string, Error>> = { confirm: new Refused(422, 'destination-unknown', '') };
+  const { log, ports, store } = world([item('a')], fails);
+
+  expect(await runOutbox(ports)).toBe('to-be-continued');
+  expect(store.get('a')?.problem).toBe('destination-unknown');
+  expect(log).toEqual(['announce a', 'confirm']);
+  delete fails.confirm;
+  await runOutbox(ports);
+  expect(store.get('a')).toMatchObject({ kept: true, problem: null });
+});
+
+/** Only this device may have the other studies: nobody has said yet that they were handed in again. */
+test('of a submission that is kept in part the kept studies are followed, and the bytes stay', async () => {
+  const { copy, files, journey, ports, store } = world([item('a')]);
+  const failed = { state: 'failed', entries: ['e'], problem: { code: 'partly-kept', detail: '' } };
+  ports.client.submission = async () => failed as unknown as Submission;
+
+  copy();
+  await runOutbox(ports);
+  expect(store.get('a')).toMatchObject({ kept: true, leftover: true, partly: 'partly-kept', problem: null });
+  expect(store.get('a')?.entries).toMatchObject([{ code: 'K7F-2QX' }]);
+  journey.add('pacs');
+  await runOutbox(ports);
+  expect([...(files.get('a') ?? [])]).toEqual(['bytes', 'details']);
+
+  await ports.records.apply('a', { type: 'leftover-erased' });
+  await runOutbox(ports);
+  expect(files.has('a')).toBe(false);
+});
+
 test('a device that was taken away asks for its person', async () => {
   const { ports } = world([item('a')], { announce: new LockedOut() });
 

@@ -114,8 +114,14 @@ const PERFORM: Readonly<
         ];
       case 'differs':
       case 'failed':
-      case 'removed':
-        return [{ type: 'problem', code: submission.problem?.code ?? submission.state }];
+      case 'removed': {
+        const code = submission.problem?.code ?? submission.state;
+        const { entries } = submission;
+        // The rest of it cannot be sent; what is kept is on its way.
+        if (submission.state === 'failed' && entries.length > 0)
+          return [{ type: 'kept', entries, leftover: true, partly: code }];
+        return [{ type: 'problem', code }];
+      }
       case 'waiting':
         // The node came back without the last piece; it is still here.
         return [{ type: 'bytes-missing' }];

@@ -63,7 +63,9 @@ function ConfirmPatient({ found }: { readonly found: FoundPatient }) {
   const [impression, setImpression] = useState('');
   const [urgent, setUrgent] = useState(false);
   const known = useApp((state) => state.destinations);
-  const archives = offered(known, remembered.last());
+  // What was offered stays: an answer of the node that comes meanwhile must not change what a person chose.
+  const [archives, setArchives] = useState(() => offered(known, remembered.last()));
+  useEffect(() => setArchives((before) => before ?? offered(known, remembered.last())), [known]);
   const [said, setSaid] = useState<string | null>();
   const destination = said === undefined ? (archives?.first ?? null) : said;
   const [right, setRight] = useState(false);

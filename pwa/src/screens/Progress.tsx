@@ -153,15 +153,25 @@ function Safety({ item }: { readonly item: OutboxItem }) {
 /** Files that could not be used: the clinic's computer keeps them until a person says that they may go. */
 function Leftover({ item }: { readonly item: OutboxItem }) {
   const { t } = useApp((state) => state.language);
+  const { partly } = item;
   const [failed, setFailed] = useState(false);
   const action = (
     <Button onClick={() => void eraseLeftover(item).then((done) => setFailed(!done))}>
-      {t('leftover.erase')}
+      {t(partly === null ? 'leftover.erase' : 'leftover.again')}
     </Button>
   );
   return (
-    <Note tone="urgent" icon="files" title={t('leftover.title')} action={action}>
-      <p>{t('leftover.text')}</p>
+    <Note
+      tone="urgent"
+      icon="files"
+      title={t(partly === null ? 'leftover.title' : 'leftover.partlyTitle')}
+      action={action}
+    >
+      <p>
+        {partly === null
+          ? t('leftover.text')
+          : t(partly === 'partly-kept' ? 'leftover.partly-kept' : 'leftover.partly', { code: partly })}
+      </p>
       {failed && <p className="font-medium">{t('study.takeBackFailed')}</p>}
     </Note>
   );

@@ -47,7 +47,10 @@ export async function takeBack(id: string): Promise<TakenBack> {
     if (item.kept) return 'too-late';
     if (item.submission !== null && device !== null) {
       try {
-        await clientOf(device).remove(item.submission);
+        const client = clientOf(device);
+        // Some of its studies may be kept, and this device has not heard of it yet.
+        if ((await client.submission(item.submission)).entries.length > 0) return 'too-late';
+        await client.remove(item.submission);
       } catch (error) {
         return error instanceof Refused ? 'too-late' : 'unreachable';
       }
@@ -119,8 +122,9 @@ export async function eraseLeftover(item: OutboxItem): Promise<boolean> {
   if (device === null || item.submission === null) return false;
   try {
     await clientOf(device).remove(item.submission);
-  } catch {
-    return false;
+  } catch (error) {
+    // Nothing is left of it there: somebody decided about it already.
+    if (!(error instanceof Refused) || ![404, 409, 410].includes(error.status)) return false;
   }
   await records.apply(item.id, { type: 'leftover-erased' });
   await refresh();
@@ -141,7 +145,7 @@ export async function lookForDestinations(): Promise<void> {
   try {
     const destinations = await clientOf(device).destinations();
     remembered.setKnown(destinations);
-    set({ destinations });
+    if (destinations.length > 0) set({ destinations });
   } catch {
     // What was known before stays.
   }

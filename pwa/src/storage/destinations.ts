@@ -13,10 +13,27 @@ export const remembered = {
       return [];
     }
   },
+  /** A node that has not met the others yet knows none: that is no news of them. */
   setKnown(known: readonly Destination[]): void {
+    if (known.length === 0) return;
     const kept = known.map(({ name, modalities, origins }) => ({ name, modalities, origins }));
-    localStorage.setItem(KNOWN, JSON.stringify(kept));
+    write(KNOWN, JSON.stringify(kept));
   },
-  last: (): string | null => localStorage.getItem(LAST),
-  setLast: (name: string): void => localStorage.setItem(LAST, name),
+  last(): string | null {
+    try {
+      return localStorage.getItem(LAST);
+    } catch {
+      return null;
+    }
+  },
+  setLast: (name: string): void => write(LAST, name),
 };
+
+/** What cannot be remembered is asked again: it must not stop a study. */
+function write(key: string, value: string): void {
+  try {
+    localStorage.setItem(key, value);
+  } catch {
+    // The storage is full, or the browser has none for this page.
+  }
+}

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from 'react';
 import type { Submission } from '../api/types';
-import type { OutboxItem } from '../domain/outbox';
+import { type OutboxItem, TRIED_AGAIN } from '../domain/outbox';
 import { confirmArrived, submissionOf, tryAgain } from '../state/acting';
 import { start } from '../state/choosing';
 import { useApp } from '../state/store';
@@ -10,13 +10,7 @@ import { Button, Note } from './parts';
 import { TakeBack } from './TakeBack';
 
 /** What is asked again gets the same answer: it has to be chosen anew. */
-const FOR_GOOD = new Set([
-  'local-copy-lost',
-  'differs',
-  'destination-unknown',
-  'mixed-patients',
-  'several-patients',
-]);
+const FOR_GOOD = new Set(['local-copy-lost', 'differs', 'mixed-patients', 'several-patients']);
 /** Codes that have a sentence of their own (docs/journeys.md). */
 const EXPLAINED = new Set([
   'local-copy-lost',
@@ -47,7 +41,12 @@ export function Problem({ item, code }: { readonly item: OutboxItem; readonly co
     </>
   );
   return (
-    <Note tone="act" icon="alert" title={t('problem.title')} action={actions}>
+    <Note
+      tone={TRIED_AGAIN.has(code) ? 'urgent' : 'act'}
+      icon="alert"
+      title={t(TRIED_AGAIN.has(code) ? 'problem.waits' : 'problem.title')}
+      action={actions}
+    >
       <p>{EXPLAINED.has(code) ? t(`problem.${code}`) : t('problem.other', { code })}</p>
       <p>{t(lost ? 'problem.local-copy-lost-safe' : 'problem.safe')}</p>
     </Note>
