@@ -72,9 +72,9 @@ class PeerClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def hello(self, said: wire.Hello) -> wire.Hello:
-        """Say hello and return the peer's answer."""
-        with self._line.limited(seconds=_AGAIN_S if self._was_met else _HELLO_S):
+    def hello(self, said: wire.Hello, *, within: bool = False) -> wire.Hello:
+        """Say hello and return the peer's answer; `within` a meeting it waits its turn among blobs."""
+        with self._line.limited(seconds=None if within else _AGAIN_S if self._was_met else _HELLO_S):
             answer = self._post("/hello", said.encode())
         return self._met(wire.decode_hello(answer))
 

@@ -8,6 +8,7 @@ import selectors
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +24,7 @@ _PIECE = 16 * 1024  # one TLS record; between two of them a blob may give way
 _LOOK_S = 0.5  # so often it looks while it waits for the answer
 _SPAN_S = 60.0
 _LEAST = 1024  # octets that must come in that time once an answer has begun; 2G brings 500 in a second
-_RESET = struct.pack("ii", 1, 0)
+_DIALS = 3  # times the time for one address are for all addresses of a name
 
 
 class GaveWay(Exception):
@@ -82,23 +83,15 @@ class Line(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """Dial; see httpcore."""
-        until = time.monotonic() + (60.0 if timeout is None else timeout)
-        refused: OSError | None = None
-        for family, kind, protocol, _, address in self._look_up(host, port, until):
-            made = socket.socket(family, kind, protocol)
+        seconds = 60.0 if timeout is None else timeout
+        found = self._look_up(host, port, time.monotonic() + seconds)
+        each = min(seconds, _DIALS * seconds / max(len(found), 1))
+        refused: Exception | None = None
+        for one in found:
             try:
-                self.keep(made)
-                self._dial(made, address, until)
-                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                watch_line(made)
-            except OSError as error:
-                self.drop(made)
+                return _Stream(self, self._connected(one, time.monotonic() + each))
+            except (OSError, httpcore.ConnectTimeout) as error:
                 refused = error
-            except BaseException:
-                self.drop(made)
-                raise
-            else:
-                return _Stream(self, made)
         raise httpcore.ConnectError("nobody answers") from refused
 
     def sleep(self, seconds: float) -> None:
@@ -159,6 +152,20 @@ class Line(httpcore.NetworkBackend):
         while not ended.wait(_STEP_S):
             self._check(until)
         return found
+
+    def _connected(self, found: Any, until: float) -> socket.socket:
+        """Return a socket that is connected to one address of a name."""
+        family, kind, protocol, _, address = found
+        made = socket.socket(family, kind, protocol)
+        try:
+            self.keep(made)
+            self._dial(made, address, until)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            watch_line(made)
+        except BaseException:
+            self.drop(made)
+            raise
+        return made
 
     def _dial(self, made: socket.socket, address: Any, until: float) -> None:
         made.setblocking(False)
@@ -229,7 +236,8 @@ class _Stream(httpcore.NetworkStream):
     def _give_way(self) -> None:
         if self._line.must_give_way():
             # What waits in the kernel would still go before what is urgent.
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            with suppress(OSError):  # it is gone already
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset(sys.platform))
             raise GaveWay
 
     def close(self) -> None:
@@ -268,6 +276,11 @@ def cut(made: socket.socket) -> None:
     """Wake whoever reads or writes. Not by the TLS socket's own method, which would go on in plaintext."""
     with suppress(OSError):
         socket.socket.shutdown(made, socket.SHUT_RDWR)
+
+
+def reset(platform: str) -> bytes:
+    """Return the linger option by which closing throws away what was not sent, as a system knows it."""
+    return struct.pack("HH" if platform == "win32" else "ii", 1, 0)
 
 
 def _is_address(host: str) -> bool:

@@ -19,6 +19,8 @@ from node.mesh.exchange import Access, Exchange
 from node.mesh.moving import Meeting, Mover
 from node.mesh.offering import Pairs, offer_for, pairs_here
 from node.mesh.passing import Passing
+from node.store.queue import QueueEntry
+from sync.entries import EntryView
 from sync.facts import FactClass
 from sync.ids import EntryId, FactId, NodeId, short
 from sync.plan import passes
@@ -115,7 +117,10 @@ class _Meet:
                 log.debug("no offer taken code=%s", error.peer_code)
                 if error.peer_code == "not-found":
                     self._exchange.offerless.add(self._known)
-        return self._client.hello(mine), {}
+        theirs = self._client.hello(mine)
+        if wire.OFFER in theirs.caps:
+            self._exchange.offerless.discard(theirs.node)  # it is a newer version by now
+        return theirs, {}
 
     @contextmanager
     def _giving(self, lacks: Mapping[EntryId, wire.Lack]) -> Iterator[None]:
@@ -123,7 +128,8 @@ class _Meet:
         if not lacks:
             yield
             return
-        self._tried.update(dict.fromkeys(lacks, _TRIES))  # it goes already, urgent or not
+        urgent = [entry for entry in lacks if self._holdings.view(entry).urgent]
+        self._tried.update(dict.fromkeys(urgent, _TRIES))  # they go already
         mover = Mover(self._client, self._exchange, self._meeting, self._passing)
         with (
             self._passing.looking(self._look, lambda: self._long(self._peer)),
@@ -147,7 +153,7 @@ class _Meet:
 
     def _mix_again(self) -> None:
         mine = self._exchange.hello()
-        self._mix(mine, self._client.hello(mine))
+        self._mix(mine, self._client.hello(mine, within=True))
 
     def _reconcile(self, fact_class: FactClass) -> None:
         reconciler = Reconciler(self._exchange.snapshot(fact_class), wire.FRAME_LIMIT)
@@ -206,15 +212,16 @@ class _Meet:
         with self._passing.first():
             Mover(self._client, self._exchange, self._meeting).move(urgent)
 
-    def _look(self, there: bool) -> None:
-        """Let what has become urgent, here or at the peer, go before what is under way."""
+    def _look(self, there: bool) -> bool:
+        """Let what has become urgent, here or at the peer, go before what is under way; say if it did."""
         if not (there or self._new_and_urgent()):
-            return
+            return False
         self._mix_again()
         urgent = self._new_and_urgent()
         if urgent:
             self._first(urgent)
             self._mix_again()
+        return bool(urgent)
 
     def _new_and_urgent(self) -> Pairs:
         roles = self._exchange.roles_of(self._peer)
@@ -223,7 +230,16 @@ class _Meet:
             for held, view in pairs_here(self._exchange)
             if self._tried[held.entry] < _TRIES
             and passes(view, whole=held.complete, peer=self._peer, roles=roles)
+            and self._can_move(held, view)
         ]
+
+    def _can_move(self, held: QueueEntry, view: EntryView) -> bool:
+        """Say whether whoever lacks an entry takes it, as far as is known: for nothing else all waits."""
+        if held.complete:
+            return held.entry not in self._exchange.declined.get(self._peer, ())
+        size = view.announced.size if view.announced else 0
+        missing = max(size - self._holdings.octets_here(held.entry), 0)
+        return self._exchange.space.could_take(held, view, missing)
 
 
 def _batches(raws: Iterable[bytes]) -> Iterable[list[bytes]]:

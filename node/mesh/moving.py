@@ -12,11 +12,19 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
-from node.errors import DiskFull, PeerRefused, PeerUnreachable, Refused, WrongOffset
+from node.errors import (
+    BlobMissing,
+    DiskFull,
+    PeerRefused,
+    PeerUnreachable,
+    Refused,
+    StoreDamaged,
+    WrongOffset,
+)
 from node.mesh import wire
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Exchange
-from node.mesh.offering import Pairs, could_give
+from node.mesh.offering import Pairs, could_give, note_lost
 from node.mesh.passing import Passing
 from node.mesh.receiving import Receiving
 from node.store.queue import QueueEntry
@@ -266,7 +274,13 @@ class Mover:
         size = self._holdings.blobs.size(blob)
         if size is None or offset > size:
             return False
-        data = self._holdings.blobs.read(blob, offset, size - offset)
+        try:
+            data = self._holdings.blobs.read(blob, offset, size - offset)
+        except BlobMissing:
+            return False  # erased at this moment
+        except StoreDamaged:
+            note_lost(self._holdings, blob)
+            return False
         self.begun.set()
         try:
             if not self._client.put_blob(blob, offset, data, size, self._must_wait if gives_way else None):

@@ -5,9 +5,12 @@ corrects it in its answer. Called by `node.mesh.meeting` and `moving`; which com
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from node.errors import NodeError, StoreDamaged
 from node.mesh import wire
 from node.mesh.exchange import Access, Exchange
+from node.store.holdings import Holdings
 from node.store.queue import QueueEntry
 from sync.entries import EntryView
 from sync.ids import BlobId, EntryId, NodeId
@@ -51,6 +54,16 @@ def offer_for(exchange: Exchange, peer: NodeId) -> wire.Offer | None:
     for one in first:
         size = exchange.holdings.blobs.size(BlobId(one.entry)) or 0
         fits = 0 < size <= left and one.entry not in there
+        try:
+            entries.append((one.entry, exchange.holdings.blobs.get(BlobId(one.entry)) if fits else None))
+        except StoreDamaged:
+            note_lost(exchange.holdings, BlobId(one.entry))
+            continue
         left -= size if fits else 0
-        entries.append((one.entry, exchange.holdings.blobs.get(BlobId(one.entry)) if fits else None))
-    return wire.Offer(tuple(studies[one.entry] for one in first), tuple(entries))
+    return wire.Offer(tuple(studies[entry] for entry, _ in entries), tuple(entries)) if entries else None
+
+
+def note_lost(holdings: Holdings, blob: BlobId) -> None:
+    """Note that a blob here is damaged; where the disk takes no note, it is only not given."""
+    with suppress(NodeError):
+        holdings.lost(blob)

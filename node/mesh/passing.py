@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 _PATIENCE_S = 2.0  # a meeting that is shorter needs no look round
 _BETWEEN_S = 1.0
 _UNTOLD_S = 30.0  # then the peer is asked all the same; not every version tells its news
-_SHARE = 20  # looking round takes at most one part in so many of the time
+_SHARE = 20  # looking round in vain takes at most one part in so many of the time
+_MOST_S = 60.0  # between two looks that failed
 
 
 class Passing:
@@ -52,11 +53,12 @@ class Passing:
             self._free.set()
 
     @contextmanager
-    def looking(self, look: Callable[[bool], None], long: Callable[[], None]) -> Iterator[None]:
+    def looking(self, look: Callable[[bool], bool], long: Callable[[], None]) -> Iterator[None]:
         """Look round while the block runs.
 
         Args:
-            look: called when something is new, with whether it may be at the peer.
+            look: called when something is new, with whether it may be at the peer; says whether anything
+                passed. What it raises ends nothing: a busy line may have had no room for its questions.
             long: called once the block has taken longer than a moment.
         """
         ended = threading.Event()
@@ -69,10 +71,11 @@ class Passing:
             self._new.set()
             looker.join()
 
-    def _look(self, ended: threading.Event, look: Callable[[bool], None], long: Callable[[], None]) -> None:
+    def _look(self, ended: threading.Event, look: Callable[[bool], bool], long: Callable[[], None]) -> None:
         if ended.wait(_PATIENCE_S):
             return
         long()
+        failed_s = _BETWEEN_S
         while True:
             told = self._new.wait(_UNTOLD_S)
             if ended.is_set():
@@ -81,8 +84,12 @@ class Passing:
             there, self._there = self._there or not told, False
             began = time.monotonic()
             try:
-                look(there)
+                passed = look(there)
             except (NodeError, SyncError) as error:
                 log.info("nothing urgent passed code=%s", error.code)
-                return  # the meeting itself will see what is wrong
-            ended.wait(max(_BETWEEN_S, _SHARE * (time.monotonic() - began)))
+                self.note_new(there=there)
+                failed_s = min(2 * failed_s, _MOST_S)
+                ended.wait(failed_s)
+                continue
+            failed_s = _BETWEEN_S
+            ended.wait(_BETWEEN_S if passed else max(_BETWEEN_S, _SHARE * (time.monotonic() - began)))

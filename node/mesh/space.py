@@ -82,6 +82,21 @@ class Space:
             self._expect(held.entry, missing)
         return True
 
+    def could_take(self, held: QueueEntry, view: EntryView, missing: int) -> bool:
+        """Say whether there is, or could be made, room for the rest of an entry; changes nothing."""
+        if held.origin:
+            return True
+        roles = self._roles()
+        if not roles & {Role.CARRY, Role.FORWARD}:
+            return False
+        opens = Role.FORWARD in roles
+        wanted = self._holdings.wanted(held, view, missing)
+        with self._lock:
+            if accepts(wanted, self._room(but=held.entry), can_open=opens):
+                return True
+            spare = spare_octets(self._kept(but=held.entry))
+            return accepts(wanted, self._room(but=held.entry, spare=spare), can_open=opens)
+
     def expects(self, entry: EntryId) -> bool:
         """Say whether room is kept for an entry, and keep it a while longer: something of it came."""
         with self._lock:

@@ -9,13 +9,16 @@ from fastapi import APIRouter
 from support.nodes import LocalNode
 from support.slices import made_slice
 
+from node.errors import StoreDamaged
 from node.keys import Keystore
 from node.mesh import offering, server, wire
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Exchange
-from node.mesh.meeting import Meeting
+from node.mesh.meeting import Meeting, _Meet
+from node.mesh.moving import Mover
+from node.store.blobs import DiskBlobStore
 from sync.bodies import Tombstone
-from sync.ids import EntryId, NodeId
+from sync.ids import BlobId, EntryId, NodeId
 
 _NEVER = 3600.0
 
@@ -106,6 +109,47 @@ def test_what_the_peer_did_not_want_or_has_is_not_sent_again(cloud: LocalNode, c
     assert offering.offer_for(exchange, peer) is None
 
 
+@pytest.mark.parametrize("rotten", ["the manifest", "another blob"])
+def test_what_has_rotted_here_ends_no_meeting(
+    cloud: LocalNode, clinic: LocalNode, rotten: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bad sector must not cut a node off from all others."""
+    bad, good = submitted(clinic, 8), submitted(clinic, 9)
+    blobs = clinic.node.queue.blobs(bad)
+    at = next(blob for blob, _ in blobs if (blob == bad) == (rotten == "the manifest"))
+    read = DiskBlobStore.read
+
+    def failing(store: DiskBlobStore, blob: BlobId, offset: int, length: int) -> bytes:
+        if blob == at:
+            raise StoreDamaged("the disk reported error 5")
+        return read(store, blob, offset, length)
+
+    monkeypatch.setattr(DiskBlobStore, "read", failing)
+
+    assert met(clinic, cloud).done
+    assert holds(cloud, good) and not holds(cloud, bad)
+    assert not holds(clinic, bad)  # it is repaired from whoever has it
+
+
+def test_an_offered_study_that_becomes_urgent_may_pass(
+    cloud: LocalNode, clinic: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was offered waits behind a large one like all else."""
+    tried: list[dict[EntryId, int]] = []
+    give = Mover.give
+    monkeypatch.setattr(
+        Mover, "give", lambda mover, lacks: (tried.append(dict(meets[-1]._tried)), give(mover, lacks))[1]
+    )
+    meets: list[_Meet] = []
+    hold = _Meet.hold
+    monkeypatch.setattr(_Meet, "hold", lambda one: (meets.append(one), hold(one))[1])
+    submitted(clinic, 10)
+    urgent = submitted(clinic, 11, priority="urgent")
+
+    assert met(clinic, cloud).done
+    assert [list(one) for one in tried] == [[urgent]]
+
+
 def test_the_facts_of_the_peer_correct_what_was_decided(cloud: LocalNode, clinic: LocalNode) -> None:
     """What has ended there in the meantime costs its manifest and no blob."""
     entry = submitted(clinic, 4)
@@ -160,6 +204,7 @@ def test_a_peer_that_knows_no_offers_is_asked_as_before(
     with LocalNode(tmp_path / "cloud", replicate_every_s=_NEVER) as cloud:
         cloud.init()
         cloud.start()
+        monkeypatch.setattr(cloud.service._exchange, "_caps", ("zstd",))
         with LocalNode(tmp_path / "clinic", replicate_every_s=_NEVER) as clinic:
             cloud.admit(clinic, "clinic")
             clinic.start()
@@ -173,8 +218,13 @@ def test_a_peer_that_knows_no_offers_is_asked_as_before(
                 entries.append(submitted(clinic, number))
                 assert met(clinic, cloud).done
 
-    assert asked.count("/offer") == 1
-    assert asked[:2] == ["/offer", "/hello"]
+            peer = cloud.node.facts.node_id
+            assert asked.count("/offer") == 1
+            assert asked[:2] == ["/offer", "/hello"]
+            assert peer in clinic.service._exchange.offerless
+            monkeypatch.setattr(cloud.service._exchange, "_caps", wire.CAPS)  # it was updated
+            assert met(clinic, cloud).done
+            assert peer not in clinic.service._exchange.offerless
 
 
 @pytest.mark.parametrize("entries", [wire.MAX_IDS + 1])
