@@ -270,9 +270,11 @@ class Trail:
         self._size += len(text)
         self._waiting.clear()
         if not durably and self._later is None:
-            self._later = threading.Timer(_SYNC_MS / 1000, self.sync)
-            self._later.daemon = True
-            self._later.start()
+            later = threading.Timer(_SYNC_MS / 1000, self.sync)
+            later.daemon = True
+            with contextlib.suppress(RuntimeError):  # no thread to be had: the next line makes it durable
+                later.start()
+                self._later = later
 
     def _cut_back(self, size: int) -> None:
         """Take away what a write that failed has left."""

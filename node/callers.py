@@ -25,7 +25,7 @@ _OWN_FILES = 256  # descriptors for the database, blobs, ways out, workers
 _WANTED_FILES = _PORTS * _MOST + 2 * _OWN_FILES
 _HEAD_S = 20.0  # for a request's head, from its first octet or the connection's beginning
 _HEAD_OCTETS = 65_536  # httptools takes a head of any length, and keeps it in memory
-_SILENCE_S = 60.0  # in the middle of a body: radio links are away for half a minute
+SILENCE_S = 60.0  # in the middle of a body: radio links are away for half a minute
 _LOOK_S = 5.0
 _QUIET_S = 60.0  # between two lines in the log
 
@@ -116,7 +116,7 @@ class Door(socket.socket):
             self._told, self._refused = now, 0
 
 
-def patient(base: Any, *, head_s: float = _HEAD_S, silence_s: float = _SILENCE_S) -> Any:
+def patient(base: Any, *, head_s: float = _HEAD_S, silence_s: float = SILENCE_S) -> Any:
     """Return uvicorn's protocol class `base`, with an end to its patience.
 
     Args:

@@ -107,6 +107,7 @@ def _server(app: FastAPI, *, context: Any, http: Any) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # its word for who asks and by which scheme would be anybody's
             timeout_graceful_shutdown=_GRACE_S,
             timeout_keep_alive=_KEEP_ALIVE_S,
             ssl_context_factory=(lambda _config, _default: context) if context else None,

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from node.api.auth import Caller
 from node.signals import Signals
@@ -54,7 +55,7 @@ async def _stream(signals: Signals, request: Request, may_read: Callable[[], boo
             now = loop.time()
             if now - asked >= _ASK_S:
                 asked = now
-                if not may_read():
+                if not await run_in_threadpool(may_read):  # it waits for who writes facts
                     return
             try:
                 topic, name = waiting.get_nowait()

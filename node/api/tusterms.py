@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from node.callers import SILENCE_S
 from node.intake.uploads import EXPIRE_MS, Limits
 
 VERSION = "1.0.0"
@@ -9,7 +10,7 @@ EXTENSIONS = "creation,creation-with-upload,checksum,termination,expiration"
 CHECKSUMS = "sha256,sha1"
 BODY_TYPE = "application/offset+octet-stream"
 METADATA_LIMIT = 8 << 10
-IDLE_S = 120.0
+IDLE_S = SILENCE_S
 
 _VERSION_HEADER = ("Tus-Resumable", VERSION)
 OF_POST = (_VERSION_HEADER, ("Upload-Length", "octets in all"), ("Upload-Metadata", "`submission` at least"))

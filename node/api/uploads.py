@@ -326,7 +326,7 @@ class _Body:
         Raises:
             ClientDisconnect: the sender went away.
             _TakenOver: another request wants the upload.
-            TimeoutError: nothing came for two minutes.
+            TimeoutError: nothing came for a minute.
         """
         if self._stopped:
             raise _TakenOver

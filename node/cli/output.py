@@ -22,7 +22,8 @@ from sync.errors import SyncError
 _NEXT = {
     "node-not-running": "Start it with `clinicmesh run`, then try again.",
     "keystore-locked": "Start the node with `clinicmesh run --passphrase`.",
-    "keys-unprotected": "For a demonstration without patients: --unprotected.",
+    "keys-unprotected": "`clinicmesh passphrase`, then `clinicmesh run --passphrase`; "
+    "for a node that is made now: --passphrase.",
     "disk-full": "Make room on the disk; nothing that was acknowledged is lost.",
     "peer-unreachable": "Check that the other node runs, and that both are on the same network.",
     "code-wrong": "Ask for a new code: each works once, for ten minutes.",

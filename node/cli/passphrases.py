@@ -96,11 +96,17 @@ def _waits(settings: Settings) -> bool:
 
 
 def that_waits(home: Home, settings: Settings) -> str | None:
-    """Return the passphrase from where the setting `unlock` says; without it the node starts locked."""
+    """Return the passphrase from where the setting `unlock` says; without it the node starts locked.
+
+    None for keys that have no passphrase as well: `demand` says whether they may.
+    """
     if not settings.unlock:
         return None
+    keystore = Keystore.load(home.keys)
+    if not keystore.protected:
+        return None
     try:
-        return passphrase_from(settings.unlock, Keystore.load(home.keys).node_id.hex())
+        return passphrase_from(settings.unlock, keystore.node_id.hex())
     except BadSettings as error:
         Console(stderr=True).print(f"{error}. The node starts locked; `clinicmesh unlock` opens it.")
         return None

@@ -61,7 +61,7 @@ class Keep(Protocol):
 class Held:
     """A file in quarantine. `name` is as its sender called it.
 
-    `other_patient`: it names another person than the images of its study that came with it.
+    `other_patient`: it names another person than the images of its study that came with it, or may do so.
     """
 
     submission: str
@@ -287,10 +287,13 @@ def shown(held: Held) -> dict[str, Any]:
 
 
 def _names_another(examination: Examination, item: LeftOut) -> bool:
-    """Say whether a file names another patient than the study that it says it belongs to."""
-    if item.patient is None:
-        return False
+    """Say whether a file names another patient than the study that it says it belongs to, or may do so.
+
+    An earlier version did not note whom it names.
+    """
     named = [study.patient for study in examination.studies if study.study_uid == item.study_uid]
+    if item.patient is None:
+        return item.instance is not None and bool(named)
     return any(others_than(patient, [item.patient]) for patient in named)
 
 
@@ -322,7 +325,8 @@ def _short(submission: Submission) -> str:
 
 _NO_SUCH = "There is no such file in quarantine; somebody may have decided about it already."
 _MIXED = (
-    "This file names another patient than the images of its study. Nothing was sent, and its bytes are kept. "
+    "This file names another patient than the images of its study, or an earlier version did not note whom. "
+    "Nothing was sent, and its bytes are kept. "
     "Take it out and hand it in by itself, remove it, or say that both are one person."
 )
 _NOT_SENDABLE = (

@@ -219,6 +219,7 @@ class Intake:
             change.put_submission(cleared)
             if upload is not None and leftover:
                 change.put_upload(erased(upload))
+        self._examination.forget()
         if upload is not None:
             self.uploads.remove_file(upload)
         log.info("submission taken back submission=%s", _short(submission))
@@ -421,10 +422,8 @@ class Intake:
             if now is None or now.state is not State.CONFIRMED:
                 return
             if quarantined:
-                detail = LEFT.format(n=quarantined)
-                change.put_submission(
-                    replace(now, state=State.KEPT, problem=Problem("quarantined-left", detail))
-                )
+                left = Problem("quarantined-left", LEFT.format(n=quarantined))
+                change.put_submission(replace(now, state=State.KEPT, problem=left))
             else:
                 change.put_submission(
                     replace(now, state=State.KEPT, examination=None, confirmation=None, problem=None)

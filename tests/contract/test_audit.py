@@ -101,6 +101,26 @@ def test_a_trail_that_was_cut_or_written_anew_is_noticed_by_its_signed_head(tmp_
     assert anew.verify({head.count: head.digest}).broken_at == 4
 
 
+def test_a_machine_that_gives_no_thread_costs_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a person did must not fail for it, and the next line makes both durable."""
+    trail = filled(tmp_path)
+
+    def none_left(timer: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        trail._later = None
+        trail.record("erased", "node", entry=ENTRY)
+    assert trail._later is None
+    trail.record("erased", "node", entry=ENTRY)
+
+    assert trail._later is not None
+    assert (trail.head.count, trail.verify().intact) == (6, True)
+
+
 def test_a_power_cut_in_a_line_costs_that_line_only(tmp_path: Path) -> None:
     """And the next line says so."""
     head = filled(tmp_path).head

@@ -60,6 +60,19 @@ def test_a_demonstration_says_that_it_is_one(tmp_path: Path) -> None:
     assert not Keystore.load(tmp_path / "keys").protected
 
 
+@pytest.mark.parametrize("waits", ["keyring", "file:no/such/file"])
+def test_open_keys_wait_for_no_passphrase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    """It said that the node starts locked, and then that it does not start."""
+    assert command("init", "--unprotected", "--data", str(tmp_path))[0] == 0
+    monkeypatch.setenv("CLINICMESH_UNLOCK", waits)
+    code, said = command("run", "--data", str(tmp_path))
+
+    assert (code, "keys-unprotected" in said, "starts locked" in said) == (1, True, False)
+    assert said.index("`clinicmesh passphrase`, then `clinicmesh run --passphrase`") > 0
+
+
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[LocalNode]:
     with LocalNode(tmp_path / "cloud") as cloud:

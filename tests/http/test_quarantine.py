@@ -12,6 +12,9 @@ from support.slices import made_slice
 from typer.testing import CliRunner
 
 from node.cli.main import app
+from node.intake.examination import Examination, from_json, to_json
+from node.intake.quarantine import Quarantine
+from node.store.intake import Submission
 
 ADMIN = "/api/v1/admin/quarantine"
 CUT = b"MZ\x90\0".ljust(128, b"\0") + made_slice(81, 2)[128:-10]
@@ -97,6 +100,27 @@ def test_a_file_that_names_another_patient_is_sent_only_if_a_person_says_they_ar
     clinic.ask("POST", f"{path_of(own)}/send", {"person": "Dr Grey"})
     clinic.ask("POST", f"{path_of(odd)}/send", {"person": "Dr Grey", "same_person": True})
     assert [one for one in clinic.get(ADMIN)["files"] if one not in before] == []
+
+
+def test_of_a_file_whose_patient_an_earlier_version_did_not_note_a_person_says_it(
+    clinic: LocalNode, held: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited since then; that nobody knows whom it names must not count as the same patient."""
+    now = Quarantine._examination
+
+    def earlier(self: Quarantine, submission: Submission) -> Examination:
+        stored = json.loads(to_json(now(self, submission)))
+        for one in stored["quarantined"]:
+            del one["patient"]
+        return from_json(json.dumps(stored).encode())
+
+    monkeypatch.setattr(Quarantine, "_examination", earlier)
+    told = [one["other_patient"] for one in clinic.get(ADMIN)["files"] if path_of(one) in map(path_of, held)]
+
+    assert told == [True, False, True]
+    with pytest.raises(Refusal, match="mixed-patients"):
+        clinic.ask("POST", f"{path_of(held[0])}/send", {"person": "Dr Grey"})
+    clinic.ask("POST", f"{path_of(held[0])}/send", {"person": "Dr Grey", "same_person": True})
 
 
 def test_what_says_nothing_about_itself_cannot_be_sent(clinic: LocalNode, held: list[Any]) -> None:

@@ -20,10 +20,13 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from node import callers
+from node.api import events
+from node.api.auth import Caller
 from node.api.tokens import make_access_token
 from node.callers import Door, patient
 from node.mesh import joining
 from node.serving import Servers
+from node.signals import Signals
 from sync.invitation import parse_code
 
 
@@ -57,6 +60,13 @@ def status(port: int, head: str, body: bytes = b"") -> int:
 def test_a_page_whose_name_leads_to_this_machine_reads_nothing(node: LocalNode, path: str, host: str) -> None:
     """DNS rebinding: a page of another site makes its name mean 127.0.0.1, and is then our own origin."""
     assert status(node.local_port, f"GET {path} HTTP/1.1\n{host}Connection: close\n") == 421
+
+
+def test_nobody_says_by_himself_how_and_from_where_he_came(node: LocalNode) -> None:
+    """uvicorn believes a proxy on this machine: whoever says https would be asked for no name."""
+    said = "Host: evil.example\nX-Forwarded-Proto: https\nX-Forwarded-For: 192.0.2.9\nConnection: close\n"
+
+    assert status(node.local_port, f"GET /metrics HTTP/1.1\n{said}") == 421
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8480", "127.0.0.1:5173", "[::1]:8480"])
@@ -340,6 +350,37 @@ def test_a_code_ends_when_a_thousand_addresses_guess(node: LocalNode) -> None:
     inviter._forget_old()
 
     assert inviter._open == []
+
+
+def test_a_stream_that_waits_for_a_lock_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its token still counts stands in the facts, which somebody may be writing on a slow disk."""
+    asked, written = threading.Event(), threading.Event()
+
+    def still(request: Request, scope: str) -> bool:
+        asked.set()
+        return written.wait(10)
+
+    app = FastAPI()
+    app.include_router(
+        events.router(Signals(), lambda scope: lambda: Caller("x", "admin", frozenset()), still)
+    )
+
+    @app.get("/count")
+    async def count() -> int:
+        return 0
+
+    monkeypatch.setattr(events, "_ASK_S", 0.0)
+    with (
+        serve(app) as base,
+        httpx.Client(base_url=base, trust_env=False, timeout=3) as page,
+        page.stream("GET", "/api/v1/events") as stream,
+    ):
+        assert next(stream.iter_text()).startswith(": hello")
+        assert asked.wait(5)
+        try:
+            assert page.get("/count").status_code == 200
+        finally:
+            written.set()
 
 
 @pytest.mark.parametrize("end", ["revoked", "expired"])

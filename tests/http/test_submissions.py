@@ -404,10 +404,11 @@ def test_a_document_that_keeps_failing_after_a_study_is_kept_ends_as_a_failure(
     with pytest.raises(Refused):
         confirm_on(bench, submission, statement(view, impression="another"))
     bench.intake.remove("phone", submission)
+    opened = bench.intake._examination._last
     after = bench.view(submission)
     bench.close()
 
-    assert worked == [True, False]
+    assert (worked, opened) == ([True, False], None)
     assert (view["state"], view["problem"]["code"], len(view["entries"])) == ("failed", "partly-kept", 1)
     assert (after["state"], len(after["entries"])) == ("kept", 1)
     assert [list(kept) for kept in bench.keeper.kept] == [["2.25.1.1.1"]]
