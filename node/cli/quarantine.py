@@ -65,7 +65,11 @@ def send(
     data: Data,
     person: Annotated[str, typer.Option(help="Who decides.")],
     same_person: Annotated[
-        bool, typer.Option("--same-person", help="It names another patient than its study; both are one.")
+        bool,
+        typer.Option(
+            "--same-person",
+            help="It names another patient than its study, or it was not noted whom; both are one.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -111,4 +115,4 @@ def _path(remote: Remote, file: str) -> str:
 def _may(one: dict[str, bool]) -> str:
     if not one["sendable"]:
         return "no"
-    return "names another patient" if one["other_patient"] else "yes"
+    return "perhaps another patient" if one["other_patient"] else "yes"

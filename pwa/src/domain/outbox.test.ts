@@ -5,6 +5,7 @@ import {
   current,
   type EntryView,
   inOrder,
+  isSettledItem,
   mayEraseBytes,
   type OutboxEvent,
   type OutboxItem,
@@ -200,4 +201,25 @@ test('what an earlier version stored is read', () => {
 
   expect(current(stored)).toEqual(play(...KEPT));
   expect(plan(current(stored))).toBe('follow');
+});
+
+/** Its other studies may be on that CD alone, and nobody has handed them in again yet. */
+test('what is kept in part is not at its end, and its CD stays', () => {
+  const pacs: OutboxEvent = { type: 'journey', entry: entry(['clinic', 'cloud', 'pacs'], { copies: 2 }) };
+  const kept: OutboxEvent = { type: 'kept', entries: ['e'], leftover: true, partly: 'partly-kept' };
+  const item = play(...KEPT.slice(0, 3), kept, pacs);
+  const said = after(item, { type: 'leftover-erased' });
+  const removable = (one: OutboxItem) => safety(one, { background: true, sending: false }).removeMedium;
+
+  expect([isSettledItem(item), mayEraseBytes(item), removable(item)]).toEqual([false, false, false]);
+  expect([isSettledItem(said), mayEraseBytes(said), removable(said)]).toEqual([true, true, true]);
+});
+
+/** An earlier version stored these and stopped for good. */
+test('what another node may take goes on by itself', () => {
+  const waits = play(...KEPT.slice(0, 1), { type: 'problem', code: 'destination-unknown' });
+  const stops = play(...KEPT.slice(0, 1), { type: 'problem', code: 'mixed-patients' });
+
+  expect([plan(waits), sentence(waits, false).key]).toEqual(['confirm', 'journey.saved']);
+  expect([plan(stops), sentence(stops, false).key]).toEqual(['rest', 'journey.problem']);
 });
