@@ -121,7 +121,13 @@ class Replicator:
         """Take note that a node of the mesh may listen there; say whether it is worth a try now."""
         with self._lock:
             failing = self._failures.pop(address, None) is not None
-        return self._notes.add_found(address, most=_MOST_FOUND) or failing
+        nearer = not failing and self._rests_at(address)
+        return self._notes.add_found(address, most=_MOST_FOUND) or failing or nearer
+
+    def _rests_at(self, found: str) -> bool:
+        """Say whether a node that rests can be met for nothing, and let it rest no more."""
+        nodes = [peer.node for peer in self._notes.peers() if peer.address == found and not peer.typed]
+        return any(node is not None and self._quiet.pop(node, None) is not None for node in nodes)
 
     def dialled_by(self, peer: NodeId) -> None:
         """Take note that a peer has dialled this node: it will again when it has something new."""
@@ -190,10 +196,10 @@ class Replicator:
 
     def _note_quiet(self, meeting: Meeting) -> None:
         """Note that a meeting moved nothing: the next one would not either, as long as nothing is new."""
-        if meeting.moved:
+        if meeting.moved or meeting.left:
             self._quiet.pop(meeting.peer, None)
         else:
-            self._quiet[meeting.peer] = self._exchange.hello().fingerprints, self._clock.monotonic_ms()
+            self._quiet[meeting.peer] = meeting.said, self._clock.monotonic_ms()
 
     def _resting(self) -> frozenset[NodeId | str]:
         """Return the peers on metered ways to which there is nothing to say, and that had nothing lately."""
@@ -244,7 +250,8 @@ class Replicator:
     def _places(self) -> dict[NodeId | str, list[KnownPeer]]:
         """Return each known node with its addresses, the last met first; unknown ones by their address.
 
-        Found addresses that failed are left out until the next round of the clock.
+        Where octets cost money those on the local network come before all others. Found addresses that failed
+        are left out until the next round of the clock.
         """
         soon = self._clock.monotonic_ms() - self._every_ms * 4 // 5
         places: dict[NodeId | str, list[KnownPeer]] = {}
@@ -252,6 +259,9 @@ class Replicator:
             failure = self._failures.get(peer.address)
             if peer.typed or failure is None or failure.at_ms <= soon:
                 places.setdefault(peer.node or peer.address, []).append(peer)
+        for key, peers in places.items():
+            if self._metered or key in self._metered_peers:
+                peers.sort(key=lambda peer: peer.typed)
         return places
 
     def _want(self, key: NodeId | str, *, news: bool = False) -> None:

@@ -25,7 +25,8 @@ _TIMEOUT = httpx.Timeout(connect=5.0, read=60.0, write=60.0, pool=60.0)
 _HELLO_S = 20.0  # the first thing on a line: nothing else is in its way
 _NEWS_TIMEOUT = httpx.Timeout(connect=5.0, read=wire.NEWS_WAIT_S + 15.0, write=15.0, pool=15.0)
 _AGAIN_S = 8.0  # of a hello over a line that may have died meanwhile
-_OFFER_S = 30.0  # of a hello with up to 64 KiB of manifests
+_OFFER_S = 30.0  # of an offer, besides its octets
+_SLOWEST = 1000  # octets of an offer in a second; a weak 2G line brings twice that
 _MAX_PROBLEM = 65_536
 _UNSAID = ("accept", "accept-encoding", "connection", "user-agent")  # 130 octets in each request, for nobody
 _ZSTD = "zstd"
@@ -53,6 +54,7 @@ class PeerClient:
         for name in _UNSAID:
             self._http.headers.pop(name, None)
         self._was_met = False
+        self._is_open = False
         self._squeezes = False  # the peer understands zstd; its hello says so
         self._lock = threading.Lock()
         self._at_end: NodeId | None = None  # whose key the handshake has shown
@@ -91,9 +93,11 @@ class PeerClient:
             self._at_end = self._at_end or peer
             if self._at_end != peer:
                 raise PeerRefused("another node listens there", "wrong-node")
+        body = wire.encode_offer(said, offer)
+        seconds = (_AGAIN_S if self._was_met else _OFFER_S) + len(body) / _SLOWEST
         try:
-            with self._line.limited(seconds=_AGAIN_S if self._was_met else _OFFER_S):
-                answer = self._post("/offer", wire.encode_offer(said, offer))
+            with self._line.limited(seconds=seconds):
+                answer = self._post("/offer", body)
         except PeerUnreachable:
             with self._lock:
                 if not self._met_another:
@@ -109,6 +113,11 @@ class PeerClient:
         self._was_met = True
         self._squeezes = _ZSTD in theirs.caps
         return theirs
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the peer was there when it was dialled, and has answered nothing yet."""
+        return self._is_open and not self._was_met
 
     def reconcile(self, name: str, message: bytes, token: str | None) -> tuple[str, bytes]:
         """Send a reconcile message; return the peer's snapshot and its answer."""
@@ -212,6 +221,7 @@ class PeerClient:
         with self._lock:
             self._at_end = self._at_end or node
             self._met_another = node != self._at_end
+            self._is_open = not self._met_another
             if self._met_another:
                 cut(made)
 

@@ -78,6 +78,7 @@ class Exchange:
         self.declined: dict[NodeId, frozenset[EntryId]] = {}  # what peers did not want when last offered
         self.manifests_at: dict[NodeId, frozenset[EntryId]] = {}  # that peers had when last offered
         self.offerless: set[NodeId] = set()  # peers that do not know `POST /offer`
+        self.stuck: set[NodeId] = set()  # peers where an offer got stuck; they are told hello next
         self._lock = threading.Lock()
 
     @property

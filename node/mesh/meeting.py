@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from node.errors import PeerRefused
+from node.errors import PeerRefused, PeerUnreachable
 from node.mesh import wire
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Access, Exchange
@@ -87,7 +87,7 @@ class _Meet:
         mine = self._exchange.hello()
         theirs, lacks = self._say_hello(mine, offer)
         self._peer = theirs.node
-        self._meeting = Meeting(theirs.node, wire.METERED in theirs.caps)
+        self._meeting = Meeting(theirs.node, wire.METERED in theirs.caps, said=mine.fingerprints)
         if self._peer == self._exchange.node_id:
             raise PeerRefused("this address is this node's own", "own-address")
         try:
@@ -117,7 +117,12 @@ class _Meet:
                 log.debug("no offer taken code=%s", error.peer_code)
                 if error.peer_code == "not-found":
                     self._exchange.offerless.add(self._known)
+            except PeerUnreachable:
+                if self._client.is_stuck:
+                    self._exchange.stuck.add(self._known)
+                raise
         theirs = self._client.hello(mine)
+        self._exchange.stuck.discard(theirs.node)
         if wire.OFFER in theirs.caps:
             self._exchange.offerless.discard(theirs.node)  # it is a newer version by now
         return theirs, {}

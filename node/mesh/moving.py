@@ -36,6 +36,18 @@ from sync.segments import SEGMENT_BYTES
 
 log = logging.getLogger(__name__)
 _AT_MOST = 64  # blobs given before asking again what the peer lacks
+_FINAL = frozenset(  # refusals of a blob that would be the same in half a minute
+    {
+        "bad-blob",
+        "bad-manifest",
+        "blob-missing",
+        "disk-full",
+        "may-not-carry",
+        "not-found",
+        "not-wanted",
+        "too-large",
+    }
+)
 _TIMES = 3  # that one blob is given in one meeting to a peer that takes it and still lacks it
 
 
@@ -43,7 +55,8 @@ _TIMES = 3  # that one blob is given in one meeting to a peer that takes it and 
 class Meeting:
     """What one meeting moved. `done`: it went through to the end, facts and blobs.
 
-    `metered`: the peer says that its ways are paid by the byte.
+    `metered`: the peer says that its ways are paid by the byte. `said`: this node's fingerprints as it began.
+    `left`: something that one of them wanted did not come, and may come in the next meeting.
     """
 
     peer: NodeId
@@ -56,6 +69,8 @@ class Meeting:
     bytes_out: int = 0
     refused: int = 0
     done: bool = False
+    said: bytes = b""
+    left: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -103,11 +118,24 @@ class Mover:
     def give(self, lacks: Mapping[EntryId, wire.Lack]) -> None:
         """Give what the peer lacks of what it was offered."""
         with ThreadPoolExecutor(wire.IN_FLIGHT, thread_name_prefix="blobs") as pool, Lanes() as lanes:
+            at_once = wire.BESIDE
             for entry, lack in lacks.items():
                 announced = self._holdings.view(entry).announced
                 small = announced is not None and announced.size <= SEGMENT_BYTES
-                give = self._give_entry if lack.manifest else self._share
+                at_once -= 1 if small else wire.BESIDE
+                give = self._give_offered if at_once >= 0 else self._give_late
                 lanes.run(partial(give, pool, entry, lack), beside_others=small)
+
+    def _give_offered(self, pool: ThreadPoolExecutor, entry: EntryId, lack: wire.Lack) -> None:
+        give = self._give_entry if lack.manifest else self._share
+        give(pool, entry, lack)
+
+    def _give_late(self, pool: ThreadPoolExecutor, entry: EntryId, _: wire.Lack) -> None:
+        """Give what had to wait its turn: by now the peer may have it, or want it no more."""
+        self._wait()
+        now = self._client.lack([entry]).get(entry)
+        if now is not None:
+            self._give_offered(pool, entry, now)
 
     def _must_wait(self) -> bool:
         return self._passing is not None and self._passing.must_wait()
@@ -171,6 +199,7 @@ class Mover:
             self._wait()
             with self._exchange.arriving.from_peer(self._peer, blob) as alone:
                 if not alone:
+                    self._meeting.left = True
                     return False  # another meeting brings it
                 if self._holdings.blobs.has(blob) and size is not None:
                     return True  # another meeting has brought it since
@@ -195,14 +224,15 @@ class Mover:
         except PeerUnreachable:
             receiving.keep()
             raise
-        except PeerRefused:
+        except PeerRefused as error:
+            self._note_left(error)
             if offset:
                 self._holdings.blobs.drop_partial(blob)  # it does not fit what the peer has
         except (BadBlob, BadManifest):
             if receiving.all_by_this:  # else the part that lay here may be the bad one; it was dropped
                 self._exchange.note_bad(self._peer, blob)
         except WrongOffset:
-            pass  # another meeting brings the same blob right now
+            self._meeting.left = True  # another meeting brings the same blob right now
         except Refused as error:
             log.info("blob not kept blob=%s code=%s", short(blob), error.code)  # its entry ended meanwhile
         except DiskFull:
@@ -245,6 +275,8 @@ class Mover:
         two questions.
         """
         few = wire.IN_FLIGHT
+        if not lack.blobs:
+            self._meeting.left = True  # others bring all of it at this moment
         times: Counter[BlobId] = Counter()
         while True:
             here = [(blob, offset) for blob, offset in lack.blobs if self._holdings.blobs.has(blob)]
@@ -260,11 +292,16 @@ class Mover:
                 return
             if max(times.values(), default=0) >= _TIMES:
                 log.info("peer keeps no blobs entry=%s", short(entry))
+                self._meeting.left = True
                 return
             if not gave_way:
                 alone = len(again.blobs) == len(lack.blobs) - len(moves)
                 few = min(2 * few, _AT_MOST) if alone else wire.IN_FLIGHT
             lack = again
+
+    def _note_left(self, error: PeerRefused) -> None:
+        if error.peer_code not in _FINAL:
+            self._meeting.left = True
 
     def _give_blob(self, blob: BlobId, offset: int, *, gives_way: bool = True) -> bool | None:
         """Send one blob from where the peer has it; a refusal of one blob ends nothing else.
@@ -287,6 +324,7 @@ class Mover:
                 return None
         except PeerRefused as error:
             log.info("blob refused blob=%s code=%s", short(blob), error.peer_code)
+            self._note_left(error)
             return False
         self._meeting.count(blobs_out=1, bytes_out=len(data))
         return True

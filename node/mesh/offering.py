@@ -39,7 +39,7 @@ def could_give(
 
 def offer_for(exchange: Exchange, peer: NodeId) -> wire.Offer | None:
     """Return what to begin a meeting with; None if there is nothing to give, or the peer may not have it."""
-    if peer in exchange.offerless or exchange.access_of(peer) is not Access.ALL:
+    if peer in exchange.offerless | exchange.stuck or exchange.access_of(peer) is not Access.ALL:
         return None
     pairs = pairs_here(exchange)
     could = could_give(exchange, peer, pairs, exchange.roles_of(peer))

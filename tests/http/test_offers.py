@@ -1,5 +1,6 @@
 """A meeting begins with what is to be given: decided before the line is dialled, corrected by the answer."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from fastapi import APIRouter
 from support.nodes import LocalNode
 from support.slices import made_slice
 
-from node.errors import StoreDamaged
+from node.errors import DiskFull, NodeError, PeerUnreachable, StoreDamaged, WrongOffset
 from node.keys import Keystore
-from node.mesh import offering, server, wire
+from node.mesh import client, offering, server, wire
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Exchange
+from node.mesh.line import Line
 from node.mesh.meeting import Meeting, _Meet
 from node.mesh.moving import Mover
 from node.store.blobs import DiskBlobStore
@@ -148,6 +150,127 @@ def test_an_offered_study_that_becomes_urgent_may_pass(
 
     assert met(clinic, cloud).done
     assert [list(one) for one in tried] == [[urgent]]
+
+
+def test_what_waited_its_turn_is_asked_for_again(
+    cloud: LocalNode, clinic: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a large study the answer to the offer grows old: others may have brought the rest."""
+    for number in range(12, 12 + wire.BESIDE + 2):
+        submitted(clinic, number)
+    monkeypatch.setattr(PeerClient, "lack", lambda *_: {})  # others have
+    assert met(clinic, cloud).blobs_out == wire.BESIDE
+
+
+def test_an_offer_that_got_stuck_is_followed_by_a_hello(
+    cloud: LocalNode, clinic: LocalNode, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a line that is too slow for it the next meeting must not fail in the same way."""
+    times: list[float | None] = []
+    limited = Line.limited
+
+    def noted(line: Line, *, seconds: float | None = None, **more: Any) -> Any:
+        times.append(seconds)
+        return limited(line, seconds=seconds, **more)
+
+    monkeypatch.setattr(Line, "limited", noted)
+    submitted(clinic, 20)
+    peer = cloud.node.facts.node_id
+    offer = offering.offer_for(clinic.service._exchange, peer)
+    assert offer is not None
+    size = len(wire.encode_offer(clinic.service._exchange.hello(), offer))
+    asked.clear()
+    with monkeypatch.context() as slow:
+        take = Exchange.take_offer
+        slow.setattr(client, "_OFFER_S", 0.0)
+        slow.setattr(Exchange, "take_offer", lambda *all_: (time.sleep(size / 1000 + 1), take(*all_))[1])
+        with pytest.raises(PeerUnreachable):
+            met(clinic, cloud)
+    assert times[0] == pytest.approx(size / 1000)
+    assert met(clinic, cloud).done
+    submitted(clinic, 21)
+    assert met(clinic, cloud).done
+    assert [path for path in asked if path == "/offer" or path == "/hello"][:2] == ["/offer", "/hello"]
+    assert asked.count("/offer") == 2
+
+
+def test_a_peer_that_is_not_there_is_offered_the_study_when_it_is(
+    cloud: LocalNode, clinic: LocalNode
+) -> None:
+    """A courier dials on the whole road; in town the first octets are the study's."""
+    address = cloud.mesh_address
+    submitted(clinic, 22)
+    cloud.stop()
+    with pytest.raises(PeerUnreachable):
+        clinic.service._replicator.meet_one(address)
+    assert offering.offer_for(clinic.service._exchange, cloud.node.facts.node_id) is not None
+
+
+@pytest.mark.parametrize(("refusal", "rests"), [(WrongOffset(0), False), (DiskFull("full"), True)])
+def test_a_peer_rests_only_if_nothing_was_left(
+    cloud: LocalNode, clinic: LocalNode, refusal: NodeError, rests: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A half moved study must not lie for a quarter of an hour; on a full disk it would be sent in vain."""
+    replicator, peer = clinic.service._replicator, cloud.node.facts.node_id
+    replicator._metered = True
+    submitted(clinic, 23)
+
+    def refusing(*_: Any) -> bool:
+        raise refusal
+
+    monkeypatch.setattr(cloud.service._exchange, "put_blob", refusing)
+    met(clinic, cloud)
+    assert not met(clinic, cloud).moved
+    assert (peer in replicator._resting()) is rests
+
+
+def test_a_node_rests_on_what_it_has_said(cloud: LocalNode, clinic: LocalNode) -> None:
+    """What became known here while a meeting ended was not told there."""
+    replicator, peer = clinic.service._replicator, cloud.node.facts.node_id
+    replicator._metered = True
+    meeting = met(clinic, cloud)
+    assert not meeting.moved and peer in replicator._resting()
+    submitted(clinic, 24)
+    replicator._note_quiet(meeting)
+    assert peer not in replicator._resting()
+
+
+def test_a_node_that_pays_meets_a_neighbour_over_the_local_network(
+    cloud: LocalNode, clinic: LocalNode
+) -> None:
+    """The cloud address of the laptop in the next room was met last, and costs money."""
+    replicator, peer, near = clinic.service._replicator, cloud.node.facts.node_id, "127.0.0.2:9"
+    assert replicator.found(near)
+    clinic.node.notes.note_met(near, peer, at_ms=1)
+    assert [one.address for one in replicator._places()[peer]] == [cloud.mesh_address, near]
+
+    replicator._metered = True
+    assert [one.address for one in replicator._places()[peer]] == [near, cloud.mesh_address]
+    met(clinic, cloud)
+    assert peer in replicator._resting()
+    assert not replicator.found(cloud.mesh_address)  # a person typed it: it tells nothing of where it is
+    assert replicator.found(near)
+    assert peer not in replicator._resting()
+    assert not replicator.found(near)
+
+
+def test_nothing_waits_for_an_urgent_study_that_the_peer_does_not_take(
+    cloud: LocalNode, clinic: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A courier's disk is full; the others' studies must not stop for that again and again."""
+    meets: list[_Meet] = []
+    hold = _Meet.hold
+    monkeypatch.setattr(_Meet, "hold", lambda one: (meets.append(one), hold(one))[1])
+    monkeypatch.setattr(cloud.service._exchange.space, "takes", lambda *_: False)
+    submitted(clinic, 25, priority="urgent")
+    assert met(clinic, cloud).done
+    assert meets[-1]._new_and_urgent() == []
+
+    full = clinic.service._exchange.space
+    monkeypatch.setattr(full, "could_take", lambda *_: False)
+    submitted(cloud, 26, priority="urgent")
+    assert met(clinic, cloud).facts_in
+    assert len(meets[-1]._tried) == 2 and meets[-1]._new_and_urgent() == []
 
 
 def test_the_facts_of_the_peer_correct_what_was_decided(cloud: LocalNode, clinic: LocalNode) -> None:
