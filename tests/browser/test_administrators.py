@@ -103,7 +103,7 @@ def test_a_person_says_which_archive_it_goes_to(phone: Phone, clinic: RealClinic
         write_study(tmp_path / f"cd{number}", name=f"Where^Wim{number}")
     page = phone.open()
     connect(page, f"{clinic.url}/#enrol={clinic.enrolment_code()}")
-    archive = page.get_by_label("Which hospital archive")
+    archive = page.get_by_label("Hospital archive")
 
     _archives(clinic, "north")
     pick(page, "folder", tmp_path / "cd0")
@@ -116,7 +116,7 @@ def test_a_person_says_which_archive_it_goes_to(phone: Phone, clinic: RealClinic
     expect(page.get_by_role("alert")).to_contain_text("Say first to which hospital archive it goes.")
     archive.select_option("east")
     page.get_by_role("button", name="Confirm").click()
-    expect(page.get_by_text("Which hospital archive: east")).to_be_visible()
+    expect(page.get_by_text("Hospital archive: east")).to_be_visible()
     expect(page.get_by_text("You can remove the CD.")).to_be_visible()
     phone.offline(True)
     page.reload()

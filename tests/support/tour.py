@@ -127,7 +127,7 @@ def detour(page: Page, clinic: RealClinic, folder: Path) -> Iterator[str]:
     wait_until(lambda: len(clinic.node.get("/api/v1/destinations")["destinations"]) > 2, 30, "the archives")
     write_study(folder / "slow", images=24, octets=4_000_000, name="Doe^Jane")
     pick(page, "folder", folder / "slow")
-    page.get_by_label("Which hospital archive").select_option("city-hospital")
+    page.get_by_label("Hospital archive").select_option("city-hospital")
     yield "archive"
     clinic.slow_down()
     confirm(page)
