@@ -65,7 +65,13 @@ class Disk:
         held, view = self.queue.get(entry), self.holdings.view(entry)
         assert held is not None and view.announced is not None
         self.clock.advance(2_000)
-        if not self.space.takes(held, view, view.announced.size):
+        self.space.held()  # counts anew
+        before = dict(self.space._coming), list(self.holdings.queue.all())
+        could = self.space.could_take(held, view, view.announced.size)
+        assert (dict(self.space._coming), list(self.holdings.queue.all())) == before
+        took = self.space.takes(held, view, view.announced.size)
+        assert took == could  # in each of these cases; only the asking changes nothing
+        if not took:
             return False
         manifest, blobs = MADE[entry]
         self.holdings.take_manifest(entry, manifest)

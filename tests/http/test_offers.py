@@ -254,6 +254,25 @@ def test_a_node_that_pays_meets_a_neighbour_over_the_local_network(
     assert not replicator.found(near)
 
 
+def test_a_hello_within_a_meeting_waits_its_turn(
+    cloud: LocalNode, clinic: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among blobs on a weak line it takes longer than over a line on which nothing goes."""
+    calls: list[float] = []
+    hello = cloud.service._exchange.hello
+
+    def slow() -> wire.Hello:
+        calls.append(time.monotonic())
+        time.sleep(1.0 if len(calls) > 1 else 0)
+        return hello()
+
+    monkeypatch.setattr(client, "_AGAIN_S", 0.2)
+    monkeypatch.setattr(cloud.service._exchange, "hello", slow)
+    submitted(clinic, 27)
+    assert met(clinic, cloud).done
+    assert len(calls) > 1
+
+
 def test_nothing_waits_for_an_urgent_study_that_the_peer_does_not_take(
     cloud: LocalNode, clinic: LocalNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
