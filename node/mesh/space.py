@@ -21,7 +21,7 @@ from sync.bodies import Role
 from sync.entries import EntryView
 from sync.ids import EntryId, NodeId, short
 from sync.lifecycle import ENDED
-from sync.plan import Room, accepts, carries_promise, overfull, pressure, room, shortfall
+from sync.plan import Room, Wanted, accepts, carries_promise, overfull, pressure, room, shortfall
 from sync.retention import Custodian, Kept, has_arrived, spare_octets, to_clear, to_evict, to_relieve
 
 log = logging.getLogger(__name__)
@@ -64,19 +64,17 @@ class Space:
         """Say whether the rest of an entry is taken in; room is kept for it, and made if need be."""
         if held.origin:
             return True  # its own study, damaged here: repaired from whoever has it
-        roles = self._roles()
-        if not roles & {Role.CARRY, Role.FORWARD}:
-            return False
-        opens = Role.FORWARD in roles
+        opens = Role.FORWARD in self._roles()
         wanted = self._holdings.wanted(held, view, missing)
         with self._lock:
+            if not self._fits(wanted):
+                return False
             left = self._room(but=held.entry)
             if not accepts(wanted, left, can_open=opens) or shortfall(wanted, left, can_open=opens):
                 kept = self._kept(but=held.entry)
-                left = self._room(but=held.entry, spare=spare_octets(kept))
-                if not accepts(wanted, left, can_open=opens):
-                    return False
-                needed = shortfall(wanted, left, can_open=opens)
+                needed = shortfall(
+                    wanted, self._room(but=held.entry, spare=spare_octets(kept)), can_open=opens
+                )
                 if needed and not self._give_up(to_evict(kept, needed)):
                     return False
             self._expect(held.entry, missing)
@@ -86,16 +84,19 @@ class Space:
         """Say whether there is, or could be made, room for the rest of an entry; changes nothing."""
         if held.origin:
             return True
+        with self._lock:
+            return self._fits(self._holdings.wanted(held, view, missing))
+
+    def _fits(self, wanted: Wanted) -> bool:
+        """Say whether this node carries at all, and what is spare here would make room enough."""
         roles = self._roles()
         if not roles & {Role.CARRY, Role.FORWARD}:
             return False
         opens = Role.FORWARD in roles
-        wanted = self._holdings.wanted(held, view, missing)
-        with self._lock:
-            if accepts(wanted, self._room(but=held.entry), can_open=opens):
-                return True
-            spare = spare_octets(self._kept(but=held.entry))
-            return accepts(wanted, self._room(but=held.entry, spare=spare), can_open=opens)
+        if accepts(wanted, self._room(but=wanted.entry), can_open=opens):
+            return True
+        spare = spare_octets(self._kept(but=wanted.entry))
+        return accepts(wanted, self._room(but=wanted.entry, spare=spare), can_open=opens)
 
     def expects(self, entry: EntryId) -> bool:
         """Say whether room is kept for an entry, and keep it a while longer: something of it came."""

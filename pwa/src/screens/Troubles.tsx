@@ -5,6 +5,7 @@ import type { Decision, Troubled } from '../api/types';
 import { decide, lookForDestinations, lookForTroubles } from '../state/acting';
 import { useApp } from '../state/store';
 import { Destinations } from '../ui/Destinations';
+import { PersonField } from '../ui/PersonField';
 import { Button, Card, FIELD, Note, Page, Title } from '../ui/parts';
 
 /** A signed decision shows its effect soon; whoever signed it waits for that. */
@@ -151,20 +152,7 @@ function Case({ troubled }: { readonly troubled: Troubled }) {
           choose={(name) => setDestination(name ?? '')}
         />
       )}
-      <div className="space-y-1">
-        <label htmlFor={`person-${troubled.entry_id}`} className="font-medium">
-          {t('troubles.person')}
-        </label>
-        <input
-          id={`person-${troubled.entry_id}`}
-          className={FIELD}
-          value={person}
-          maxLength={64}
-          autoComplete="off"
-          onChange={(event) => setPerson(event.target.value)}
-        />
-        <p className="text-muted text-sm">{t('troubles.personHint')}</p>
-      </div>
+      <PersonField id={`person-${troubled.entry_id}`} person={person} change={setPerson} />
       {said !== null && (
         <Note tone="act" icon="alert">
           <p>

@@ -5,7 +5,7 @@ import type { OutboxItem } from '../domain/outbox';
 import { withdraw } from '../state/acting';
 import { useApp } from '../state/store';
 import { Asking } from './Asking';
-import { FIELD } from './parts';
+import { PersonField } from './PersonField';
 
 export function Withdraw({ item }: { readonly item: OutboxItem }) {
   const { t } = useApp((state) => state.language);
@@ -20,20 +20,7 @@ export function Withdraw({ item }: { readonly item: OutboxItem }) {
   }
   return (
     <Asking label={t('study.takeBack')} text={t('withdraw.text')} ready={person.trim() !== ''} end={end}>
-      <div className="space-y-2">
-        <label htmlFor="withdraw-person" className="font-medium">
-          {t('troubles.person')}
-        </label>
-        <input
-          id="withdraw-person"
-          className={FIELD}
-          value={person}
-          maxLength={64}
-          autoComplete="off"
-          onChange={(event) => setPerson(event.target.value)}
-        />
-        <p className="text-muted text-sm">{t('troubles.personHint')}</p>
-      </div>
+      <PersonField id="withdraw-person" person={person} change={setPerson} />
     </Asking>
   );
 }
