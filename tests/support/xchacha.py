@@ -1,30 +1,11 @@
-"""XChaCha20-Poly1305 built another way: HChaCha20 in Python, the rest by OpenSSL. For differential tests."""
+"""Segments sealed another way than by libsodium: `node.xchacha` and OpenSSL. For differential tests."""
 
 import hashlib
 import struct
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-
-def _rotated(value: int, by: int) -> int:
-    return ((value << by) | (value >> (32 - by))) & 0xFFFFFFFF
-
-
-def _quarter(s: list[int], a: int, b: int, c: int, d: int) -> None:
-    for x, y, z, by in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
-        s[x] = (s[x] + s[y]) & 0xFFFFFFFF
-        s[z] = _rotated(s[z] ^ s[x], by)
-
-
-def hchacha20(key: bytes, nonce: bytes) -> bytes:
-    """Derive a subkey (draft-irtf-cfrg-xchacha-03 §2.2)."""
-    s = list(struct.unpack("<16I", b"expand 32-byte k" + key + nonce))
-    for _ in range(10):
-        for n in range(4):
-            _quarter(s, n, n + 4, n + 8, n + 12)
-        for n in range(4):
-            _quarter(s, n, 4 + (n + 1) % 4, 8 + (n + 2) % 4, 12 + (n + 3) % 4)
-    return struct.pack("<8I", *s[:4], *s[12:])
+from node.xchacha import hchacha20
 
 
 def seal_segment(
