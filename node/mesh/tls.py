@@ -129,7 +129,7 @@ def server_context(identity: Identity, mesh_ca: Sequence[bytes]) -> ssl.SSLConte
     _harden(context)
     context.load_verify_locations(cadata=b"".join(mesh_ca))
     context.verify_mode = ssl.CERT_OPTIONAL
-    # No resumption: each connection shows its certificates again, and their keys can be revoked.
+    # No resumption: a session would be kept for each handshake, whoever makes it (decision 25).
     context.num_tickets = 0
     _load(context, identity)
     return context
