@@ -49,7 +49,7 @@ from node import operator
 
 PART_BYTES = 4 << 20
 PEAK_MB = 250
-_ASK_S = 0.1
+_ASK_S = 0.02
 _TUS = {"Tus-Resumable": "1.0.0"}
 
 

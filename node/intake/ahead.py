@@ -5,15 +5,26 @@ and the examination, which knows the archive's directory and checks it, asks her
 A guess that was wrong is never asked for. Called by the flow of submissions while an upload grows.
 """
 
+import io
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
-from node.intake.archive import MEMBER_LIMIT, Stretch, local_header
+from node.intake.archive import (
+    DESCRIPTOR_SIGNATURE,
+    LONGEST_DESCRIPTOR,
+    MEMBER_LIMIT,
+    Local,
+    Stretch,
+    descriptor_at,
+    local_header,
+)
 from node.intake.dicom import Found
 from node.intake.spool import SpoolReader
+from node.store.codecs import WHOLE_BYTES
 
 _LONGEST_HEADER = 30 + 2 * 0xFFFF
 _PIECE_BYTES = 1 << 20
@@ -21,8 +32,31 @@ _WORTH_BYTES = 8 << 20  # less is not worth the opening of a file
 _UPLOADS = 4  # remembered at once
 _RECENT_BYTES = 16 << 20
 
-Look = Callable[[BinaryIO, int], Found]
-"""Examines a file of so many octets."""
+Look = Callable[[BinaryIO, int, bytes | None], Found]
+"""Examines a file of so many octets; they are given as well if they are few enough to be coded whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A member that was looked at: the header in front of it, and what it is."""
+
+    local: Local
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """A member that is here whole, and where it ends; its octets and CRC-32 if they were read already."""
+
+    local: Local
+    size: int
+    end: int
+    data: bytes | None = field(default=None, repr=False)
+    crc: int | None = None
+
+
+class _NotYet(Exception):
+    """The next member is not here whole."""
 
 
 @dataclass(slots=True)
@@ -30,11 +64,12 @@ class Ahead:
     """What is known of an upload whose end has not come. `at`: where the next header is expected."""
 
     at: int | None = 0
-    _found: dict[tuple[int, int, int], Found] = field(default_factory=dict, repr=False)
+    _seen: dict[tuple[int, int, int], Seen] = field(default_factory=dict, repr=False)
+    _last_size: int = 0
 
-    def known(self, place: int, size: int, crc: int) -> Found | None:
-        """Return what the octets at `place` are, if they were looked at and have this CRC-32."""
-        return self._found.get((place, size, crc))
+    def known(self, at: int, size: int, crc: int) -> Seen | None:
+        """Return what the member with its header at `at` is, if it was looked at and has this CRC-32."""
+        return self._seen.get((at, size, crc))
 
     def go_on(self, file: SpoolReader, octets: int, look: Look) -> bool:
         """Examine files that are here whole, until so many octets were read; False if none is left.
@@ -48,24 +83,76 @@ class Ahead:
             UploadDamaged: the spool file is not what was written.
         """
         while octets > 0 and self.at is not None:
-            local = local_header(file, self.at)
-            if local is None:
-                if self.at + _LONGEST_HEADER <= file.length:
-                    self.at = None  # the directory, or something that only the directory explains
+            try:
+                member = self._next(file, self.at)
+            except _NotYet:
                 return False
-            if not local.stored or local.size is None or len(self._found) >= MEMBER_LIMIT:
+            if member is None:
                 self.at = None
                 return False
-            if local.place + local.size > file.length:
-                return False
-            stretch = Stretch(file, local.place, local.size)
-            found = look(cast("BinaryIO", stretch), local.size)
-            while stretch.read(_PIECE_BYTES):
-                pass  # what was not looked at counts in the CRC-32 all the same
-            self._found[local.place, local.size, stretch.crc] = found
-            self.at = local.place + local.size
-            octets -= local.size + _LONGEST_HEADER
+            found, crc = _looked_at(file, member, look)
+            self._seen[self.at, member.size, crc] = Seen(member.local, found)
+            self.at, self._last_size = member.end, member.size
+            octets -= member.size + _LONGEST_HEADER
         return octets <= 0
+
+    def _next(self, file: SpoolReader, at: int) -> _Next | None:
+        """Return the member with its header at an offset; None if what is there has to wait for the end.
+
+        Raises:
+            _NotYet: it may be a member, and is not here whole.
+        """
+        local = local_header(file, at)
+        if local is None:
+            if at + _LONGEST_HEADER > file.length:
+                raise _NotYet
+            return None  # the directory, or something that only the directory explains
+        if not local.stored or len(self._seen) >= MEMBER_LIMIT:
+            return None
+        if local.follows:
+            return self._before_descriptor(file, local)
+        if local.size is None:
+            return None
+        if local.place + local.size > file.length:
+            raise _NotYet
+        return _Next(local, local.size, local.place + local.size)
+
+    def _before_descriptor(self, file: SpoolReader, local: Local) -> _Next | None:
+        """Return a member whose size stands behind it, as programs write that cannot go back.
+
+        It ends where a descriptor names the distance to its beginning and the right CRC-32. A file may hold
+        such octets itself, a ZIP for one: then the examination finds no member like this, and reads it again.
+        """
+        here = file.length - local.place
+        for limit in (self._last_size + LONGEST_DESCRIPTOR, _PIECE_BYTES, WHOLE_BYTES + LONGEST_DESCRIPTOR):
+            data = file.read_at(local.place, min(limit, here))
+            place = self._last_size if limit < _PIECE_BYTES else 0
+            crc = checked = 0
+            while (place := data.find(DESCRIPTOR_SIGNATURE, place)) >= 0:
+                said = descriptor_at(data, place)
+                if said is not None:
+                    crc, checked = zlib.crc32(memoryview(data)[checked:place], crc), place
+                    if crc == said[0]:
+                        return _Next(local, place, local.place + place + said[1], data[:place], crc)
+                place += 1
+            if here <= limit:
+                raise _NotYet
+        return None
+
+
+def _looked_at(file: SpoolReader, member: _Next, look: Look) -> tuple[Found, int]:
+    """Examine a member; return what it is and its CRC-32."""
+    data = member.data
+    if data is None and member.size <= WHOLE_BYTES:
+        data = file.read_at(member.local.place, member.size)
+    if data is not None:
+        found = look(cast("BinaryIO", io.BytesIO(data)), member.size, data)
+        return found, zlib.crc32(data) if member.crc is None else member.crc
+    stretch = Stretch(file, member.local.place, member.size)
+    found = look(cast("BinaryIO", stretch), member.size, None)
+    while stretch.read(_PIECE_BYTES):
+        pass  # what was not looked at counts in the CRC-32 all the same
+    return found, stretch.crc
 
 
 class Growing:

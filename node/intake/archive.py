@@ -24,6 +24,9 @@ RATIO_FLOOR = 16 << 20  # a black image packs by 1,000, and up to this size it h
 _LOCAL_HEADER = 30
 _LOCAL = struct.Struct("<4s2xHH8xIIHH")  # signature, flags, method, sizes, lengths of name and extra field
 _SIGNATURE = b"PK\x03\x04"
+DESCRIPTOR_SIGNATURE = b"PK\x07\x08"
+_DESCRIPTOR, _LONG_DESCRIPTOR = struct.Struct("<4sIII"), struct.Struct("<4sIQQ")
+LONGEST_DESCRIPTOR = _LONG_DESCRIPTOR.size
 _UNREADABLE_FLAGS = 0x1 | 0x20 | 0x40 | 0x2000  # encrypted in one way or another, or a patch
 _SIZES_FOLLOW, _UTF8_NAME = 0x8, 0x800
 _SIZE_ELSEWHERE = 0xFFFFFFFF  # Zip64
@@ -135,37 +138,35 @@ class Archive:
         Raises:
             BadArchive: `zip-member-damaged`; the headers at both ends do not agree.
         """
-        info = self._infos[number]
-        local = local_header(self._file, info.header_offset)
-        charset = "utf-8" if info.flag_bits & _UTF8_NAME else "cp437"
-        if (
-            local is None
-            or local.name.decode(charset, "replace") != info.orig_filename
-            or info.compress_size != info.file_size
-        ):
+        local = local_header(self._file, self._infos[number].header_offset)
+        if local is None or not self.agrees(number, local):
             raise BadArchive("zip-member-damaged")
         return local.place
 
-    def stored(self, number: int) -> tuple[int, int, int] | None:
-        """Return place, size and CRC-32 of a stored member; None if it is packed.
+    def agrees(self, number: int, local: "Local") -> bool:
+        """Say whether the header in front of a stored member is of what the directory lists."""
+        info = self._infos[number]
+        charset = "utf-8" if info.flag_bits & _UTF8_NAME else "cp437"
+        name = local.name.decode(charset, "replace")
+        return name == info.orig_filename and info.compress_size == info.file_size
 
-        Raises:
-            BadArchive: `zip-member-damaged`; the headers at both ends do not agree.
-        """
+    def stored(self, number: int) -> tuple[int, int, int] | None:
+        """Return where the header of a stored member is, its size and CRC-32; None if it is packed."""
         info = self._infos[number]
         if info.compress_type != zipfile.ZIP_STORED:
             return None
-        return self.place(number), info.file_size, info.CRC
+        return info.header_offset, info.file_size, info.CRC
 
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """The header in front of a member. `size` is None where it does not say."""
+    """The header in front of a member. `size` is None where it does not say; maybe since it `follows`."""
 
     place: int  # of its first octet
     name: bytes = field(repr=False)
     stored: bool
     size: int | None
+    follows: bool = False
 
 
 def local_header(file: Octets, at: int) -> Local | None:
@@ -177,9 +178,24 @@ def local_header(file: Octets, at: int) -> Local | None:
     name = file.read_at(at + _LOCAL_HEADER, name_length)
     if signature != _SIGNATURE or flags & _UNREADABLE_FLAGS or len(name) < name_length:
         return None
-    told = not flags & _SIZES_FOLLOW and size != _SIZE_ELSEWHERE
+    follows = bool(flags & _SIZES_FOLLOW)
+    told = not follows and size != _SIZE_ELSEWHERE
     place = at + _LOCAL_HEADER + name_length + extra_length
-    return Local(place, name, method == zipfile.ZIP_STORED, size if told else None)
+    return Local(place, name, method == zipfile.ZIP_STORED, size if told else None, follows)
+
+
+def descriptor_at(data: bytes, size: int) -> tuple[int, int] | None:
+    """Return the CRC-32 that follows `size` octets of a stored member, and how long what says so is.
+
+    A data descriptor with its signature (APPNOTE 6.3.10 §4.3.9), with sizes of four or eight octets; None if
+    there is none that names this size.
+    """
+    for form in (_DESCRIPTOR, _LONG_DESCRIPTOR):
+        if len(data) >= size + form.size:
+            signature, crc, packed, unpacked = form.unpack_from(data, size)
+            if signature == DESCRIPTOR_SIGNATURE and packed == unpacked == size:
+                return crc, form.size
+    return None
 
 
 class Stretch:

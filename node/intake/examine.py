@@ -109,13 +109,33 @@ def _add_inner(
     return spent[0] + files, spent[1] + octets
 
 
-def look_ahead(ahead: Ahead, file: SpoolReader, octets: int, headers: HeaderReader) -> bool:
+def look_ahead(
+    ahead: Ahead,
+    file: SpoolReader,
+    octets: int,
+    headers: HeaderReader,
+    code: Callable[[str, bytes, bytes], None] = lambda study_uid, digest, data: None,
+) -> bool:
     """Examine files of a ZIP that has not come whole; False if none that is here is left.
+
+    Args:
+        ahead: what was looked at so far.
+        file: the upload, as far as it is durable.
+        octets: how much to read at most, one file more or less.
+        headers: reads DICOM headers.
+        code: called with each sound instance that can be coded whole: its study, SHA-256, and octets.
 
     Raises:
         UploadDamaged: the spool file is not what was written.
     """
-    return ahead.go_on(file, octets, lambda stream, size: _look(stream, size, headers))
+
+    def look(stream: BinaryIO, size: int, data: bytes | None) -> Found:
+        found = _look(stream, size, headers)
+        if data is not None and found.header is not None and found.code is None and not found.prefix:
+            code(found.header.study_uid, bytes.fromhex(found.sha256), data)
+        return found
+
+    return ahead.go_on(file, octets, look)
 
 
 def _member(archive: Archive, member: Member, headers: HeaderReader, ahead: Ahead | None) -> Found:
@@ -123,9 +143,9 @@ def _member(archive: Archive, member: Member, headers: HeaderReader, ahead: Ahea
         return Found(code=member.code)
     try:
         if ahead is not None and (stored := archive.stored(member.number)) is not None:
-            found = ahead.known(*stored)
-            if found is not None:
-                return found
+            seen = ahead.known(*stored)
+            if seen is not None and archive.agrees(member.number, seen.local):
+                return seen.found
         with archive.open(member.number) as stream:
             return _look(stream, member.size, headers)
     except BadArchive as damaged:

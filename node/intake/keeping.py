@@ -1,6 +1,6 @@
 """Keeping: hand the instances of an examined study on to the vault, straight from the sealed upload."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from node.intake.examination import Examination, ExaminedInstance, ExaminedStudy
 from node.intake.spool import SpoolReader
 from node.intake.wrapping import Said, Wrapping
 from node.store.intake import OnCommit
-from node.store.vault import Incoming
+from node.store.vault import Incoming, Ready
 
 
 class Keep(Protocol):
@@ -40,12 +40,26 @@ class Keep(Protocol):
         """
 
 
+FindReady = Callable[[bytes], Ready | None]
+"""Finds what was coded ahead, by the SHA-256 of its first instance."""
+
+
+def none_ready(digest: bytes) -> Ready | None:
+    """Say that nothing was coded ahead."""
+    return None
+
+
 Part = tuple[ExaminedStudy, Sequence[Incoming]]
 """A study that is to be kept, and its instances: those that came, then those that were made."""
 
 
 def parts_of(
-    file: SpoolReader, examination: Examination, given: Given, wrapping: Wrapping, done: Container[int]
+    file: SpoolReader,
+    examination: Examination,
+    given: Given,
+    wrapping: Wrapping,
+    done: Container[int],
+    ready: FindReady = none_ready,
 ) -> dict[int, Part]:
     """Return what a confirmation wants to be kept, by place: its studies in order, then the new study.
 
@@ -57,6 +71,7 @@ def parts_of(
         given: what was confirmed.
         wrapping: makes what has to be made.
         done: places that are kept already.
+        ready: finds what was coded ahead.
 
     Raises:
         CannotWrap: a document cannot be made into an instance.
@@ -67,7 +82,7 @@ def parts_of(
     for place, confirmed in enumerate(given.confirmation.studies):
         if place not in done:
             study = studies[confirmed.study_uid]
-            parts[place] = study, [*incoming(file, study.instances), *wrapping.joined(study)]
+            parts[place] = study, [*incoming(file, study.instances, ready), *wrapping.joined(study)]
     last = len(given.confirmation.studies)
     if given.confirmation.makes_study and last not in done:
         parts[last] = wrapping.new_study()
@@ -86,7 +101,9 @@ def confirmed_of(given: Given, said: Said) -> dict[str, Any]:
     }
 
 
-def incoming(file: SpoolReader, instances: Sequence[ExaminedInstance]) -> list[Incoming]:
+def incoming(
+    file: SpoolReader, instances: Sequence[ExaminedInstance], ready: FindReady = none_ready
+) -> list[Incoming]:
     """Return instances of an upload as the vault takes them; `file` must stay open until it has.
 
     While they are read, UploadDamaged is raised if the upload is no longer what was examined.
@@ -100,6 +117,7 @@ def incoming(file: SpoolReader, instances: Sequence[ExaminedInstance]) -> list[I
             size=instance.size,
             sha256=bytes.fromhex(instance.sha256),
             open=partial(_pieces, contents, instance),
+            ready=ready(bytes.fromhex(instance.sha256)),
         )
         for instance in instances
     ]

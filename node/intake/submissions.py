@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,10 @@ class Intake:
         self.uploads = Uploads(self._store, folder, keys, clock, limits or Limits(), self._on_received, wake)
 
     def close(self) -> None:
-        """End the worker process."""
+        """End the worker process, and forget what was coded ahead."""
         with self._examining:
             self._headers.close()
+            self.uploads.coding.close()
 
     # -- for people -----------------------------------------------------------------------------
 
@@ -277,8 +279,12 @@ class Intake:
             upload_id, ahead = wanted
             upload, more = self._store.upload(upload_id), False
             if upload is not None and not upload.finished and not upload.erased:
+                code = partial(self.uploads.coding.add, upload_id)
                 with suppress(NodeError), self.uploads.reader(upload, held=True) as file:
-                    more = look_ahead(ahead, file, _AHEAD_BYTES, self._headers)
+                    more = look_ahead(ahead, file, _AHEAD_BYTES, self._headers, code)
+                upload = self._store.upload(upload_id)
+            if upload is None or upload.erased:
+                self.uploads.coding.forget(upload_id)  # it was ended meanwhile
             if not more:
                 self.uploads.growing.looked_at(upload_id)
             return True
@@ -365,7 +371,10 @@ class Intake:
         done = dict(submission.entries)
         with self.uploads.reader(upload) as file, Press() as press:
             wrapping = Wrapping(press, file, examination, given.confirmation, said)
-            for place, (study, instances) in parts_of(file, examination, given, wrapping, done).items():
+            ready = self.uploads.coding.ready(upload.id)
+            for place, (study, instances) in parts_of(
+                file, examination, given, wrapping, done, ready
+            ).items():
                 done[place] = self._keep(
                     study,
                     instances,
@@ -373,6 +382,7 @@ class Intake:
                     submission=bytes.fromhex(submission.id),
                     on_commit=_noting(submission.id, place),
                 )
+        self.uploads.coding.forget(upload.id)
         self._finish(submission, upload, quarantined=len(examination.quarantined))
         log.info("submission kept submission=%s entries=%d", _short(submission), len(done))
         return True

@@ -23,6 +23,7 @@ from node.config import Settings
 from node.errors import DiskFull, Locked, Refused, UploadDamaged, WrongOffset
 from node.intake import spool
 from node.intake.ahead import Growing
+from node.intake.coding import CodingAhead
 from node.store import files
 from node.store.intake import IntakeStore, SubmissionState, Upload
 from sync.errors import CannotOpen
@@ -114,6 +115,7 @@ class Uploads:
         self._received = received
         self._grown = grown
         self.growing = Growing()
+        self.coding = CodingAhead(folder, self._need)
         self._live: dict[str, _LiveKey] = {}
         self._lock = threading.Lock()
         self._recover()
@@ -253,6 +255,7 @@ class Uploads:
         with self._lock:
             self._live.pop(upload.id, None)
         self.growing.forget(upload.id)
+        self.coding.forget(upload.id)
         if files.remove(self._path(upload.id)):
             files.sync_dir(self._folder)
 

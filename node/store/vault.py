@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from node.errors import ContentDiffers, NodeError
@@ -47,6 +48,19 @@ class Incoming:
     size: int
     sha256: bytes = field(repr=False)
     open: Callable[[], Iterator[bytes]] = field(repr=False)
+    ready: "Ready | None" = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Whole instances, by their SHA-256, that were coded and compared before they were confirmed.
+
+    `load` gives what was made of them; it is called in another thread. The first one carries it as its
+    `ready`; if the next instances are not the others, it is left, and they are coded like any.
+    """
+
+    digests: tuple[bytes, ...] = field(repr=False)
+    load: Callable[[], codecs.Coded] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +213,20 @@ class _SealedStream:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What is coded together: instances, or a piece of a large one, which `begins` it or goes on."""
+    """What is coded together: instances, or a piece of a large one, which `begins` it or goes on.
+
+    Of one that is `ready` there are no parts.
+    """
 
     begins: bool
     members: tuple[Incoming, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[Part, ...] = ()
+    ready: Ready | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        """Octets of each member that are in it."""
+        return [len(part.data) for part in self.parts] or [member.size for member in self.members]
 
 
 def _coded(instances: Iterable[Incoming], pool: ThreadPoolExecutor) -> Iterator[tuple[_Batch, codecs.Coded]]:
@@ -211,7 +234,9 @@ def _coded(instances: Iterable[Incoming], pool: ThreadPoolExecutor) -> Iterator[
     waiting: deque[tuple[_Batch, Future[codecs.Coded]]] = deque()
     codec = ""
     for batch in prefetched(_batches(instances), ahead=1):
-        if batch.begins:
+        if batch.ready is not None:
+            future, codec = pool.submit(batch.ready.load), ""
+        elif batch.begins:
             future, codec = pool.submit(codecs.code, batch.parts), ""
         else:
             codec = codec or waiting[-1][1].result().codec
@@ -228,14 +253,21 @@ def _result(batch: _Batch, future: Future[codecs.Coded]) -> tuple[_Batch, codecs
 
 
 def _batches(instances: Iterable[Incoming]) -> Iterator[_Batch]:
-    """Read the instances: small ones whole and some together, large ones in pieces."""
+    """Read the instances: small ones whole and some together, large ones in pieces; none that is ready."""
     members: list[Incoming] = []
     parts: list[Part] = []
     room = codecs.WHOLE_BYTES
-    for incoming in instances:
-        if incoming.size > room and members:
+    left = deque(instances)
+    while left:
+        ready = _ready(left)
+        incoming = left.popleft()
+        if (ready is not None or incoming.size > room) and members:
             yield _Batch(True, tuple(members), tuple(parts))
             members, parts, room = [], [], codecs.WHOLE_BYTES
+        if ready is not None:
+            others = (left.popleft() for _ in ready.digests[1:])
+            yield _Batch(True, (incoming, *others), ready=ready)
+            continue
         if incoming.size > codecs.WHOLE_BYTES:
             yield from _pieces(incoming)
             continue
@@ -245,6 +277,14 @@ def _batches(instances: Iterable[Incoming]) -> Iterator[_Batch]:
         room -= incoming.size
     if members:
         yield _Batch(True, tuple(members), tuple(parts))
+
+
+def _ready(left: Sequence[Incoming]) -> Ready | None:
+    """Return what was made of the next instances before, if these are all that it was made of."""
+    ready = left[0].ready
+    if ready is None or tuple(one.sha256 for one in islice(left, len(ready.digests))) != ready.digests:
+        return None
+    return ready
 
 
 def _pieces(incoming: Incoming) -> Iterator[_Batch]:
@@ -274,8 +314,8 @@ def _checked(incoming: Incoming) -> Iterator[bytes]:
 def _indexed(batch: _Batch, coded: codecs.Coded, offset: int) -> Iterator[IndexedInstance]:
     """Yield the index of what begins at `offset`: of a unit, its first member has all the octets."""
     end = offset + len(coded.data)
-    for incoming, part in zip(batch.members, batch.parts, strict=True):
-        length = len(part.data) if coded.codec == codecs.STORED else end - offset
+    for incoming, octets in zip(batch.members, batch.lengths, strict=True):
+        length = octets if coded.codec == codecs.STORED else end - offset
         yield IndexedInstance(
             uid=incoming.uid,
             sop_class=incoming.sop_class,

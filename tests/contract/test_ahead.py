@@ -1,10 +1,13 @@
 """Looking ahead: what is examined while an upload still comes is what would be found at its end."""
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import pytest
 from support.dicoms import zip_of
@@ -100,6 +103,15 @@ def files(count: int = 6) -> dict[str, bytes]:
     return {f"I{n}": made_slice(3, n, octets=4000) for n in range(1, count + 1)}
 
 
+def with_descriptor_inside(count: int = 3) -> dict[str, bytes]:
+    """Return files of which one holds, here and there, what looks like its own end."""
+    inside = bytearray(made_slice(3, 50, octets=4000))
+    for place in range(1500, 1500 + 40 * count, 40):
+        said = struct.pack("<4sIII", b"PK\x07\x08", zlib.crc32(inside[:place]), place, place)
+        inside[place : place + len(said)] = said
+    return {"first": made_slice(3, 49, octets=3000), "inside": bytes(inside), **files(3)}
+
+
 def other_octets(data: bytes) -> bytes:
     """Damage the pixels of the second member; the directory's CRC-32 no longer fits."""
     at = data.index(b"I2") + 3000
@@ -122,9 +134,12 @@ def other_crc_in_front(data: bytes) -> bytes:
     return data[:14] + b"\1\2\3\4" + data[18:]
 
 
-def test_files_are_not_read_again_at_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [zip_of, streamed])
+def test_files_are_not_read_again_at_the_end(
+    tmp_path: Path, packed: Callable[[dict[str, bytes]], bytes]
+) -> None:
     """People wait for the end of the upload; what came before must be examined by then."""
-    early, late, read = with_and_without(tmp_path, zip_of(files()))
+    early, late, read = with_and_without(tmp_path, packed(files()))
 
     assert early == late
     assert len(early.studies[0].instances) == 6
@@ -137,6 +152,8 @@ def test_files_are_not_read_again_at_the_end(tmp_path: Path) -> None:
         lambda: zip_of({}),
         lambda: deflated(files()),
         lambda: streamed(files()),
+        lambda: streamed(with_descriptor_inside()),
+        lambda: streamed({"small": b"x", "zip": zip_of(files(2)), **files(5)}),
         lambda: zip_of({**files(2), "empty": b"", "note": b"no image", **files(5)}),
         lambda: zip_of({"a": made_slice(3, 1), "b": made_slice(3, 1), "z": zip_of(files(2))}),
         lambda: other_octets(zip_of(files())),
@@ -154,6 +171,30 @@ def test_looking_ahead_changes_no_finding(tmp_path: Path, made: Callable[[], byt
     early, late, _ = with_and_without(tmp_path, data, max(step, len(data) // 40))
 
     assert early == late
+
+
+def test_an_end_that_is_named_at_every_place_costs_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile file may name its end 100,000 times; its octets must not be checked anew for each."""
+    counted = 0
+
+    def counting(data: Any, value: int = 0) -> int:
+        nonlocal counted
+        counted += len(data)
+        return zlib.crc32(data, value)
+
+    inside = bytearray(2 << 20)
+    for place in range(16, len(inside) - 16, 16):
+        inside[place : place + 16] = struct.pack("<4sIII", b"PK\x07\x08", 1, place, place)
+    data = streamed({"inside": bytes(inside), **files(2)})
+    monkeypatch.setattr(ahead_module, "zlib", SimpleNamespace(crc32=counting))
+    spool, ahead = Spool(tmp_path, data, 1 << 20), Ahead()
+    for file in spool.readers():
+        while look_ahead(ahead, file, 1 << 20, HEADERS):
+            pass
+
+    assert len(inside) < counted < 12 * len(inside)
 
 
 def test_a_damaged_member_is_told_although_it_was_looked_at(tmp_path: Path) -> None:
