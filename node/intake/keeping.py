@@ -12,7 +12,7 @@ from node.intake.dicom import PIECE_BYTES
 from node.intake.examination import Examination, ExaminedInstance, ExaminedStudy
 from node.intake.spool import SpoolReader
 from node.intake.wrapping import Said, Wrapping
-from node.store.intake import OnCommit
+from node.store.intake import OnCommit, note_entry
 from node.store.vault import Incoming, Ready
 
 
@@ -87,6 +87,11 @@ def parts_of(
     if given.confirmation.makes_study and last not in done:
         parts[last] = wrapping.new_study()
     return parts
+
+
+def noting(submission_id: str, place: int) -> OnCommit:
+    """Return what notes, with the commit of an entry, which place of a submission it is."""
+    return lambda session, entry: note_entry(session, submission_id, place, entry)
 
 
 def confirmed_of(given: Given, said: Said) -> dict[str, Any]:

@@ -28,21 +28,13 @@ from node.intake.confirmation import Confirmation
 from node.intake.dicom import HeaderReader
 from node.intake.examination import Examination, shown, to_json
 from node.intake.examine import Known, examine, look_ahead, nothing_known
-from node.intake.keeping import Keep, confirmed_of, parts_of
+from node.intake.keeping import Keep, confirmed_of, noting, parts_of
 from node.intake.reasons import LEFT, LOCKED, NO_SUCH_PACS, NOT_YET, REASONS
 from node.intake.unsealed import Unsealed
 from node.intake.uploads import IntakeKeys, Limits, Uploads, erased, file_name
 from node.intake.wrapping import Said, Wrapping, decoded
 from node.store.database import Database
-from node.store.intake import (
-    IntakeStore,
-    OnCommit,
-    Problem,
-    Submission,
-    SubmissionState,
-    Upload,
-    note_entry,
-)
+from node.store.intake import IntakeStore, Problem, Submission, SubmissionState, Upload
 from node.wrap.press import CannotWrap, Press
 from sync.ids import short
 
@@ -372,15 +364,14 @@ class Intake:
         with self.uploads.reader(upload) as file, Press() as press:
             wrapping = Wrapping(press, file, examination, given.confirmation, said)
             ready = self.uploads.coding.ready(upload.id)
-            for place, (study, instances) in parts_of(
-                file, examination, given, wrapping, done, ready
-            ).items():
+            parts = parts_of(file, examination, given, wrapping, done, ready)
+            for place, (study, instances) in parts.items():
                 done[place] = self._keep(
                     study,
                     instances,
                     confirmed_of(given, said),
                     submission=bytes.fromhex(submission.id),
-                    on_commit=_noting(submission.id, place),
+                    on_commit=noting(submission.id, place),
                 )
         self.uploads.coding.forget(upload.id)
         self._finish(submission, upload, quarantined=len(examination.quarantined))
@@ -443,10 +434,6 @@ class Intake:
         if not quarantined:
             self.uploads.remove_file(upload)
         self._changed(submission.id)
-
-
-def _noting(submission_id: str, place: int) -> OnCommit:
-    return lambda session, entry: note_entry(session, submission_id, place, entry)
 
 
 def _own(submission: Submission | None, device: str) -> Submission:
