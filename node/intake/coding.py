@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from node.errors import NodeError
+from node.errors import NodeError, StoreDamaged, UploadDamaged
 from node.intake import spool
 from node.intake.keeping import FindReady, none_ready
 from node.intake.spool import FRAME_BYTES, SpoolReader, SpoolWriter
@@ -144,18 +144,31 @@ class Coding:
         self._units[digests[0]] = _Unit(digests, coded.codec, offset, len(coded.data))
 
     def _load(self, unit: _Unit) -> Coded:
+        """Return a unit; if it does not open, all are forgotten, and coded anew at the next try.
+
+        Raises:
+            StoreDamaged: it does not open, or all were forgotten. The upload itself may be sound.
+        """
         with self._lock:
-            if self._reader is None:
-                assert self._writer is not None
-                self._reader = SpoolReader(
-                    self._path,
-                    self._upload_id,
-                    keys=[(0, self._key)],
-                    position=self._writer.position,
-                    length=self._writer.offset,
-                )
-            reader = self._reader
-        return Coded(unit.codec, reader.read_at(unit.offset, unit.length))
+            if self._closed:
+                raise StoreDamaged("what was coded ahead is gone")
+            try:
+                return Coded(unit.codec, self._opened().read_at(unit.offset, unit.length))
+            except UploadDamaged:
+                self.close()
+                raise StoreDamaged("what was coded ahead does not open") from None
+
+    def _opened(self) -> SpoolReader:
+        if self._reader is None:
+            assert self._writer is not None  # a unit was written
+            self._reader = SpoolReader(
+                self._path,
+                self._upload_id,
+                keys=[(0, self._key)],
+                position=self._writer.position,
+                length=self._writer.offset,
+            )
+        return self._reader
 
 
 class CodingAhead:

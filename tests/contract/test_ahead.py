@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import pytest
 from support.dicoms import zip_of
-from support.intake import HEADERS, Bench
+from support.intake import HEADERS, Bench, grow
 from support.slices import made_slice
 
 from node.intake import ahead as ahead_module
@@ -203,24 +203,6 @@ def test_a_damaged_member_is_told_although_it_was_looked_at(tmp_path: Path) -> N
 
     assert [item.code for item in early.quarantined] == ["zip-member-damaged"]
     assert len(early.studies[0].instances) == 5
-
-
-def grow(bench: Bench, data: bytes, parts: list[tuple[int, bytes, bool]]) -> str:
-    """Upload parts at their offsets; those that do not count are dropped again."""
-    made = bench.intake.submit("phone", "c1", "zip")
-    upload = bench.intake.uploads.create("phone", made.id, length=len(data), metadata=b"")
-    for offset, octets, counts in parts:
-        upload = bench.intake.uploads.get("phone", upload.id)
-        part = bench.intake.uploads.begin(upload, offset)
-        part.write(octets)
-        if counts:
-            part.commit()
-        else:
-            part.discard()
-        part.close()
-        while bench.intake.examine_ahead():
-            pass
-    return made.id
 
 
 def test_octets_that_were_dropped_are_never_what_was_found(

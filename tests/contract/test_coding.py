@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from nacl.public import PrivateKey
 from support.dicoms import zip_of
-from support.intake import Bench
+from support.intake import Bench, grow
 from support.slices import made_slice
 
-from node.errors import DiskFull
+from node.errors import DiskFull, StoreDamaged
 from node.intake import ahead as ahead_module
 from node.intake.coding import CodingAhead
 from node.intake.confirmation import Confirmation, ConfirmedStudy
@@ -190,16 +190,8 @@ def confirm(bench: Bench, submission: str) -> None:
 
 def uploaded(bench: Bench, data: bytes) -> str:
     """Upload a ZIP in pieces, each of them looked at before the next one comes."""
-    made = bench.intake.submit("phone", "c1", "zip")
-    upload = bench.intake.uploads.create("phone", made.id, length=len(data), metadata=b"")
-    for begin in range(0, len(data), 1 << 20):
-        part = bench.intake.uploads.begin(bench.intake.uploads.get("phone", upload.id), begin)
-        part.write(data[begin : begin + (1 << 20)])
-        part.commit()
-        part.close()
-        while bench.intake.examine_ahead():
-            pass
-    return made.id
+    step = 1 << 20
+    return grow(bench, data, [(at, data[at : at + step], True) for at in range(0, len(data), step)])
 
 
 def test_a_submission_finds_what_was_coded_while_it_came(
@@ -261,5 +253,41 @@ def test_after_a_power_cut_all_is_coded_once_more(tmp_path: Path, monkeypatch: p
     confirm(bench, submission)
     bench.work()
 
+    assert [sorted(map(digest, one.values())) for one in bench.keeper.kept] == [sorted(map(digest, contents))]
+    bench.close()
+
+
+@pytest.mark.parametrize("harm", ["rotten", "removed"])
+def test_units_that_do_not_open_are_no_fault_of_the_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    """A clinician must not be told that a sound upload is damaged: all is coded once more from it."""
+    monkeypatch.setattr(ahead_module, "_WORTH_BYTES", 1)
+    bench = Bench(tmp_path)
+    contents = slices(3, 21)
+    submission = uploaded(bench, zip_of({f"I{n}": data for n, data in enumerate(contents)}))
+    (left,) = [path for path in bench.spool.iterdir() if path.suffix]
+    bench.work()
+    keep = bench.intake._keep
+
+    def loading(study, instances, confirmed, **more):  # type: ignore[no-untyped-def]
+        for one in instances:
+            if one.ready is not None:
+                one.ready.load()
+        return keep(study, instances, confirmed, **more)
+
+    bench.intake._keep = loading
+    if harm == "rotten":
+        left.write_bytes(bytes(left.stat().st_size))
+    else:
+        left.unlink()
+    confirm(bench, submission)
+    with pytest.raises(StoreDamaged):
+        bench.work()
+    assert bench.view(submission)["state"] == "confirmed"
+
+    bench.work()
+
+    assert bench.view(submission)["state"] == "kept"
     assert [sorted(map(digest, one.values())) for one in bench.keeper.kept] == [sorted(map(digest, contents))]
     bench.close()
