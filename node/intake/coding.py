@@ -97,8 +97,8 @@ class Coding:
             batch.parts.append(Part(data, 0, find_native(data, len(data))))
             batch.octets += len(data)
 
-    def finish(self) -> None:
-        """Wait for what is under way, when the upload has come whole; nothing is added any more."""
+    def rest(self) -> None:
+        """Wait for what is under way, and let go of instances that are no unit yet: the vault codes those."""
         with self._lock:
             self._batch = _Batch()
             try:
@@ -185,14 +185,21 @@ class CodingAhead:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_THREADS, "code-ahead")  # starts no thread before it is used
         self._known: dict[str, Coding] = {}
+        self._latest: Coding | None = None
 
     def add(self, upload_id: str, study_uid: str, digest: bytes, data: bytes) -> None:
-        """Code an instance of an upload ahead, as `Coding.add`; on trouble the upload is left alone."""
+        """Code an instance of an upload ahead, as `Coding.add`; on trouble the upload is left alone.
+
+        Only one upload holds instances in memory: when another one grows, the one before rests.
+        """
         with self._lock:
             coding = self._known.get(upload_id)
             if coding is None:
                 path = self._folder / f"{upload_id}.coded"
                 coding = self._known[upload_id] = Coding(path, upload_id, self._pool)
+            before, self._latest = self._latest, coding
+        if before is not None and before is not coding:
+            before.rest()
         try:
             self._need(len(data))
             coding.add(study_uid, digest, data)
@@ -205,7 +212,7 @@ class CodingAhead:
             coding = self._known.get(upload_id)
         if coding is None:
             return none_ready
-        coding.finish()
+        coding.rest()
         return coding.ready
 
     def forget(self, upload_id: str) -> None:

@@ -169,6 +169,20 @@ def test_what_lies_on_the_disk_is_sealed_and_goes(coder: Coder) -> None:
     assert coder.ahead.ready("u")(digest(contents[0])) is None
 
 
+def test_only_the_upload_that_grows_holds_instances_in_memory(coder: Coder) -> None:
+    """Many phones that lost their network in mid-upload must not fill the memory of the node."""
+    contents = slices(1, 7)
+    for phone in range(20):
+        for data in contents:
+            coder.ahead.add(f"phone {phone}", "2.25.1", digest(data), data)
+
+    held = [one for one in coder.ahead._known.values() if one._batch.parts or one._running]
+
+    assert len(coder.ahead._known) == 20
+    assert held == [coder.ahead._known["phone 19"]]
+    assert coder.ahead.ready("phone 3")(digest(contents[0])) is not None
+
+
 def test_a_full_disk_leaves_all_to_the_end(coder: Coder) -> None:
     """Coding ahead only makes things quicker: it takes no room that uploads need, and tells nobody."""
     contents = slices(1, 12)
