@@ -388,5 +388,4 @@ class Service:
 
 
 _ABOUT_LEAVES = frozenset({"web-request", "web-leaf", "member", "revoked"})
-_ENDING = frozenset({"tombstone", "recall", "member", "revoked", "vouched"})
 _ENDING = frozenset({"tombstone", "recall", "member", "destination", "revoked", "vouched"})

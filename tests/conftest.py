@@ -10,8 +10,10 @@ from support.programs import of_the_system
 _CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Forget the settings of the person who runs the tests: they must not change the outcome."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_AtOnce(config))
     for name in [name for name in os.environ if name.startswith("CLINICMESH_")]:
         del os.environ[name]
     os.environ["CLINICMESH_UNPROTECTED"] = "1"  # they start by themselves
@@ -29,6 +31,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             missing.append("chromium")
         if missing:
             item.add_marker(pytest.mark.skip(reason=f"missing here: {', '.join(missing)}"))
+
+
+class _AtOnce:
+    """Tells what failed, or is tried again, as soon as it is known: a run may be cut off before its end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print one line for a test, and the last of its trouble."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.outcome not in ("failed", "rerun") or terminal is None:
+            return
+        told = [line.strip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
+        terminal.write_line(f"\n{report.outcome} in {report.when}: {report.nodeid}: {' '.join(told)[:300]}")
 
 
 @pytest.fixture(scope="session")
