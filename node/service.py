@@ -63,6 +63,7 @@ from node.mesh.joining import Inviter
 from node.mesh.news import News
 from node.mesh.peercert import protocol_class
 from node.mesh.refusals import Refusals
+from node.mesh.sessions import Sessions
 from node.mesh.space import Space
 from node.parts import Node
 from node.salvage import adopt_strays
@@ -97,6 +98,7 @@ class Service:
         self._web_leaf = WebLeafJob(node, self._door.install)
         membership = node.membership
         self._identity = tls.Identity(node.keystore.node_key, membership.chain)
+        self._sessions = Sessions(tls.client_context(self._identity, membership.genesis.mesh_ca))
         self._space = Space(node.holdings, node.settings, node.clock, node.ballast)
         self._exchange = Exchange(
             node.holdings, self._space, node.clock, version=node.version, metered=node.settings.metered
@@ -365,7 +367,7 @@ class Service:
         return kept.entry_id
 
     def _dial(self, address: str) -> PeerClient:
-        return PeerClient(address, identity=self._identity, mesh_ca=self._node.membership.genesis.mesh_ca)
+        return PeerClient(address, self._sessions)
 
     def _found(self, address: str) -> None:
         if self._replicator.found(address):

@@ -17,6 +17,7 @@ import httpx
 from node.errors import PeerRefused, PeerUnreachable
 from node.mesh import tls, wire
 from node.mesh.line import GaveWay, Line, cut
+from node.mesh.sessions import Sessions
 from node.store.squeeze import squeezed, unsqueezed
 from sync import cbor
 from sync.ids import BlobId, EntryId, NodeId
@@ -33,20 +34,18 @@ _ZSTD = "zstd"
 
 
 class PeerClient:
-    """The connection to one peer, open for one meeting."""
+    """The connection to one peer, open for one meeting.
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        identity: tls.Identity,
-        mesh_ca: Sequence[bytes],
-        expected: NodeId | None = None,
-    ) -> None:
-        self._line = Line(self._note_end)
+    Args:
+        address: host and port.
+        sessions: what this dial shares with others.
+    """
+
+    def __init__(self, address: str, sessions: Sessions) -> None:
+        self._line = Line(self._note_end, sessions.at(address))
         self._http = httpx.Client(
             base_url=f"https://{address}/mesh/v1",
-            transport=_Transport(self._line, tls.client_context(identity, mesh_ca, expected=expected)),
+            transport=_Transport(self._line, sessions.context),
             timeout=_TIMEOUT,
             trust_env=False,
             follow_redirects=False,

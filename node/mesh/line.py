@@ -18,6 +18,7 @@ from typing import Any
 import httpcore
 
 from node.lines import watch_line
+from node.mesh.sessions import Resumes
 
 _STEP_S = 0.1  # so often a dial looks whether it was cut
 _PIECE = 16 * 1024  # one TLS record; between two of them a blob may give way
@@ -36,10 +37,12 @@ class Line(httpcore.NetworkBackend):
 
     Args:
         made: called with each connection whose handshake is done; it may cut it.
+        resumes: the sessions of where it leads to.
     """
 
-    def __init__(self, made: Callable[[ssl.SSLSocket], None]) -> None:
+    def __init__(self, made: Callable[[ssl.SSLSocket], None], resumes: Resumes) -> None:
         self._made = made
+        self.resumes = resumes
         self._lock = threading.Lock()
         self._is_cut = threading.Event()
         self._sockets: set[socket.socket] = set()
@@ -193,6 +196,9 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, line: Line, made: socket.socket) -> None:
         self._line = line
         self._socket = made
+        self._offered: ssl.SSLSession | None = None
+        self._has_looked = False  # whether a session for the next line came
+        self._in_use = threading.Lock()  # OpenSSL bears one call at a time for a connection
         self._began: float | None = None  # when the first octets of the answer came
         self._came = 0
 
@@ -202,13 +208,22 @@ class _Stream(httpcore.NetworkStream):
             self._give_way()
             try:
                 self._socket.settimeout(self._line.left(until))
-                data = self._socket.recv(max_bytes)
+                with self._in_use:
+                    data = self._socket.recv(max_bytes)
             except TimeoutError:
                 continue
             except OSError as error:
                 raise httpcore.ReadError("the line was cut") from error
+            self._look_for_session()
             self._keep_pace(len(data))
             return data
+
+    def _look_for_session(self) -> None:
+        """Keep what the next line can be resumed with; a server sends it before its first answer."""
+        if not self._has_looked and isinstance(self._socket, ssl.SSLSocket):
+            self._has_looked = True
+            with suppress(OSError, ValueError):
+                self._line.resumes.look(self._socket, self._offered)
 
     def _keep_pace(self, octets: int) -> None:
         now = time.monotonic()
@@ -227,7 +242,8 @@ class _Stream(httpcore.NetworkStream):
             self._socket.settimeout(timeout)
             while view:
                 self._give_way()
-                view = view[self._socket.send(view[:_PIECE]) :]
+                with self._in_use:
+                    view = view[self._socket.send(view[:_PIECE]) :]
         except TimeoutError:
             raise httpcore.WriteTimeout("silence") from None
         except OSError as error:
@@ -241,15 +257,32 @@ class _Stream(httpcore.NetworkStream):
             raise GaveWay
 
     def close(self) -> None:
+        self._say_goodbye()
         self._line.drop(self._socket)
+
+    def _say_goodbye(self) -> None:
+        """Send close_notify (RFC 8446 §6.1), else the server forgets the session; wait for nothing."""
+        if not isinstance(self._socket, ssl.SSLSocket) or not self._in_use.acquire(blocking=False):
+            return  # another thread reads: the line is being ended under it
+        try:
+            self._socket.setblocking(False)
+            self._socket.unwrap()
+        except (OSError, ValueError):  # the other end has not said it yet, or the line is gone
+            pass
+        finally:
+            self._in_use.release()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         try:
             self._socket.settimeout(timeout)
+            self._offered = self._line.resumes.take()
             made = ssl_context.wrap_socket(
-                self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
+                self._socket,
+                server_hostname=server_hostname,
+                do_handshake_on_connect=False,
+                session=self._offered,
             )
             self._line.keep(made, self._socket)  # its descriptor is the other one's from now on
             self._socket = made

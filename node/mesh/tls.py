@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from nacl.signing import SigningKey
 
 from node import tlskey
+from node.mesh.sessions import Renewed
 from sync.errors import BadInvitation
 from sync.ids import NodeId, short
 
@@ -30,6 +31,9 @@ _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)  # RFC 5280 §4.1.2.5: "no well-defined expiration date"
 _BOTH_ENDS = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 _MAX_CHAIN = 16
+# SSL_OP_TLSEXT_PADDING, which Python sets and has no name for: 197 octets in each resumed hello (RFC 7685),
+# for servers of long ago.
+_PADDING = 0x10
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +127,20 @@ def server_context(identity: Identity, mesh_ca: Sequence[bytes]) -> ssl.SSLConte
     """Return the context of the mesh port.
 
     A client certificate is asked for and must chain to the mesh; without one the handshake succeeds,
-    since whoever joins has none yet.
+    since whoever joins has none yet. Lines are resumed (decision 26).
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _harden(context)
-    context.load_verify_locations(cadata=b"".join(mesh_ca))
-    context.verify_mode = ssl.CERT_OPTIONAL
-    # No resumption: a session would be kept for each handshake, whoever makes it (decision 25).
-    context.num_tickets = 0
-    _load(context, identity)
-    return context
+
+    def make(gives_tickets: bool) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _harden(context)
+        context.load_verify_locations(cadata=b"".join(mesh_ca))
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.num_tickets = int(gives_tickets)
+        context.options |= ssl.OP_NO_TICKET  # in TLS 1.3: tickets are names, and not the session sealed
+        _load(context, identity)
+        return context
+
+    return Renewed(make)
 
 
 def client_context(
@@ -145,6 +153,7 @@ def client_context(
     """
     context = _PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
+    context.options &= ~_PADDING
     context.check_hostname = False  # nodes are told by their keys; their addresses change daily
     context.load_verify_locations(cadata=b"".join(mesh_ca))
     _load(context, identity)

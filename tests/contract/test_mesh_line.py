@@ -1,6 +1,7 @@
 """A line to a peer: which address it is dialled at, and who goes first on it."""
 
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -15,6 +16,9 @@ from node.errors import PeerUnreachable
 from node.mesh import line, passing
 from node.mesh.line import GaveWay, Line
 from node.mesh.passing import Passing
+from node.mesh.sessions import Sessions
+
+RESUMES = Sessions(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)).at("cloud.example:8444")
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def test_the_next_address_is_dialled_when_the_first_is_silent(
     unknown = 99, ("127.0.0.1", 1)  # a family that this machine does not know
     named(monkeypatch, unknown, (socket.AF_INET, silent), (socket.AF_INET, listener))
     began = time.monotonic()
-    with closing(Line(lambda _: None).connect_tcp("cloud.example", 8444, 0.6)) as stream:
+    with closing(Line(lambda _: None, RESUMES).connect_tcp("cloud.example", 8444, 0.6)) as stream:
         assert stream.get_extra_info("socket").getpeername() == listener
     assert time.monotonic() - began < 5
 
@@ -67,7 +71,7 @@ def test_many_silent_addresses_cost_no_more_than_a_few(
     named(monkeypatch, *[(socket.AF_INET, silent)] * 12)
     began = time.monotonic()
     with pytest.raises(httpcore.ConnectError):
-        Line(lambda _: None).connect_tcp("cloud.example", 8444, 0.3)
+        Line(lambda _: None, RESUMES).connect_tcp("cloud.example", 8444, 0.3)
     assert 0.5 < time.monotonic() - began < 5
 
 
@@ -75,7 +79,7 @@ def test_a_line_that_is_cut_dials_no_other_address(
     monkeypatch: pytest.MonkeyPatch, silent: tuple[str, int], listener: tuple[str, int]
 ) -> None:
     named(monkeypatch, (socket.AF_INET, silent), (socket.AF_INET, listener))
-    one = Line(lambda _: None)
+    one = Line(lambda _: None, RESUMES)
     threading.Timer(0.2, one.cut).start()
     with pytest.raises(httpcore.ConnectError, match="cut"):
         one.connect_tcp("cloud.example", 8444, 30)
@@ -83,7 +87,7 @@ def test_a_line_that_is_cut_dials_no_other_address(
 
 def test_what_gives_way_does_so_also_on_a_dead_socket(listener: tuple[str, int]) -> None:
     """Some systems take no option any more once the other end has reset."""
-    one = Line(lambda _: None)
+    one = Line(lambda _: None, RESUMES)
     stream: Any = one.connect_tcp(*listener, 5)
     stream._socket = Reset(fileno=stream._socket.detach())
     with one.limited(gives_way=lambda: True), pytest.raises(GaveWay):

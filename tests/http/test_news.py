@@ -11,7 +11,8 @@ from support.slices import made_slice
 
 from node.errors import PeerRefused, PeerUnreachable
 from node.mesh.client import PeerClient
-from node.mesh.tls import Identity
+from node.mesh.sessions import Sessions
+from node.mesh.tls import Identity, client_context
 from node.store.notes import Notes
 
 _NEVER_S = 600  # the schedule is out of the game
@@ -52,7 +53,7 @@ def client_of(node: LocalNode, at: LocalNode) -> PeerClient:
     """Return a line with the node's own certificate."""
     membership = node.node.membership
     identity = Identity(node.node.keystore.node_key, membership.chain)
-    return PeerClient(at.mesh_address, identity=identity, mesh_ca=membership.genesis.mesh_ca)
+    return PeerClient(at.mesh_address, Sessions(client_context(identity, membership.genesis.mesh_ca)))
 
 
 def test_a_study_reaches_a_neighbour_that_the_node_can_dial(cloud: LocalNode, clinic: LocalNode) -> None:

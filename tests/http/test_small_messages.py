@@ -14,6 +14,7 @@ from node.keys import Keystore
 from node.mesh import tls, wire
 from node.mesh.client import PeerClient
 from node.mesh.moving import Lanes
+from node.mesh.sessions import Sessions
 from sync import cbor
 from sync.facts import FactClass
 
@@ -39,7 +40,9 @@ def line(pair: tuple[LocalNode, LocalNode, Proxy]) -> Iterator[PeerClient]:
     _, clinic, proxy = pair
     membership = clinic.home.membership()
     identity = tls.Identity(Keystore.load(clinic.home.keys).node_key, membership.chain)
-    with PeerClient(proxy.address, identity=identity, mesh_ca=membership.genesis.mesh_ca) as client:
+    with PeerClient(
+        proxy.address, Sessions(tls.client_context(identity, membership.genesis.mesh_ca))
+    ) as client:
         yield client
 
 

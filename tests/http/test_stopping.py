@@ -19,6 +19,7 @@ from support.slices import made_slice
 from node.errors import PeerUnreachable
 from node.mesh import tls
 from node.mesh.client import PeerClient
+from node.mesh.sessions import Sessions
 from sync.ids import BlobId
 
 MB = 1_000_000
@@ -122,7 +123,7 @@ def line_to(cloud: LocalNode, address: str) -> PeerClient:
     """Return a line of the node to itself, or to what stands there in its name."""
     membership = cloud.node.membership
     identity = tls.Identity(cloud.node.keystore.node_key, membership.chain)
-    return PeerClient(address, identity=identity, mesh_ca=membership.genesis.mesh_ca)
+    return PeerClient(address, Sessions(tls.client_context(identity, membership.genesis.mesh_ca)))
 
 
 @contextmanager

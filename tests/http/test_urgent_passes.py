@@ -14,7 +14,8 @@ from support.slices import made_slice
 
 from node.mesh.client import PeerClient
 from node.mesh.exchange import Exchange
-from node.mesh.tls import Identity
+from node.mesh.sessions import Sessions
+from node.mesh.tls import Identity, client_context
 from sync.facts import FactClass
 from sync.ids import BlobId, EntryId
 
@@ -115,4 +116,4 @@ def line_to(proxy: Proxy, node: LocalNode) -> PeerClient:
     """Return a line with the node's own certificate."""
     membership = node.node.membership
     identity = Identity(node.node.keystore.node_key, membership.chain)
-    return PeerClient(proxy.address, identity=identity, mesh_ca=membership.genesis.mesh_ca)
+    return PeerClient(proxy.address, Sessions(client_context(identity, membership.genesis.mesh_ca)))

@@ -22,7 +22,8 @@ from support.nodes import RealNode, _Node, fork_server
 from node.cli.mesh import PRESETS
 from node.keys import Keystore
 from node.mesh.client import PeerClient
-from node.mesh.tls import Identity
+from node.mesh.sessions import Sessions
+from node.mesh.tls import Identity, client_context
 from sync import facts
 from sync.facts import FactClass
 from sync.ids import EntryId, NodeId
@@ -114,7 +115,7 @@ class NetNode(RealNode):
         ca = self.home.membership().genesis.mesh_ca
         with (
             self.machine.inside(),
-            PeerClient(other.mesh_address, identity=self.identity, mesh_ca=ca) as client,
+            PeerClient(other.mesh_address, Sessions(client_context(self.identity, ca))) as client,
         ):
             yield client
 
