@@ -1,11 +1,11 @@
-"""What resuming TLS sessions between nodes would cost and save; nodes do not do it (decision 25).
+"""What resuming TLS sessions between nodes costs and saves, beside ways that were not taken (decision 26).
 
     python bench/tls_sessions.py
 
-Both ends in one process, with the contexts that nodes have and `num_tickets` changed: octets of a handshake
-each way with its ticket, CPU of both ends, what the server keeps for each session. "without padding": the
-client's hello is not filled up to 512 octets. Then over uvicorn: after which ends of a line the next one is
-resumed, and whom each end sees. Loopback only.
+Both ends in one process, with the contexts that nodes have ("stateful") and others: octets of a handshake
+each way with its ticket, CPU of both ends, what the server keeps for each session, and for thousands.
+"padded": the client's hello is filled up to 512 octets, as OpenSSL does by itself. Then over uvicorn: after
+which ends of a line the next one is resumed, and whom each end sees. Loopback only.
 """
 
 import socket
@@ -26,6 +26,7 @@ from nacl.signing import SigningKey  # noqa: E402
 from support.servers import serve  # noqa: E402
 
 from node.mesh import peercert, tls  # noqa: E402
+from node.mesh.sessions import Renewed  # noqa: E402
 
 _ROOT, _ADMITTER, _CLOUD, _OTHER, _CLINIC = (SigningKey(bytes([n] * 32)) for n in range(1, 6))
 _CA = tls.make_mesh_ca(_ROOT)
@@ -42,17 +43,22 @@ def _identity(key: SigningKey) -> tls.Identity:
 
 
 def _server(kind: str, key: SigningKey = _CLOUD) -> ssl.SSLContext:
-    context = tls.server_context(_identity(key), [_CA])
-    context.num_tickets = int(kind != "none")
-    if kind == "stateful":
-        context.options |= ssl.OP_NO_TICKET
+    context = _port_context(key)._make(kind != "none")
+    if kind == "stateless":
+        context.options &= ~ssl.OP_NO_TICKET
     return context
 
 
-def _client(*, padded: bool = True) -> ssl.SSLContext:
+def _port_context(key: SigningKey = _CLOUD) -> Renewed:
+    context = tls.server_context(_identity(key), [_CA])
+    assert isinstance(context, Renewed)
+    return context
+
+
+def _client(*, padded: bool = False) -> ssl.SSLContext:
     context = tls.client_context(_identity(_CLINIC), [_CA])
-    if not padded:
-        context.options &= ~_PADDING
+    if padded:
+        context.options |= _PADDING
     return context
 
 
@@ -90,9 +96,9 @@ def octets() -> None:
     """Print what handshakes take on the line."""
     print("| handshake | resumed | octets up and down | both see cloud and clinic |\n|---|---|---|---|")
     for kind in _KINDS:
-        for padded in (True, False):
+        for padded in (False, True):
             ours, theirs = _client(padded=padded), _server(kind)
-            name = kind if padded else f"{kind}, without padding"
+            name = f"{kind}, padded" if padded else kind
             ends = shake(ours, theirs)
             _row(f"{name}: full", ends)
             if kind != "none":
@@ -117,7 +123,7 @@ def cpu() -> None:
 
 
 def memory() -> None:
-    """Print what a server with stateful tickets keeps for each handshake that it has had."""
+    """Print what a server keeps for each handshake that it has had, and for all of many."""
     alive = []  # what the first one took is not given to the second
     for who, ours in (("nobody", tls.joining_context(lambda _: True)), ("member", _client())):
         theirs = _server("stateful")
@@ -128,6 +134,15 @@ def memory() -> None:
             shake(ours, theirs)
         each, kept = (_resident() - before) / _SESSIONS, theirs.session_stats()["number"]
         print(f"{who}: {each / 1000:.1f} kB for each of {kept} sessions kept")
+    for who, ours in (("nobody", tls.joining_context(lambda _: True)), ("member", _client())):
+        port = _port_context()
+        before, open_lines = _resident(), []
+        for number in range(2 * _SESSIONS):
+            line = shake(ours, port)
+            if number % 100 == 0:  # some stay, and with them their contexts
+                open_lines.append(line)
+        grown = (_resident() - before) / 1e6
+        print(f"{who}: {port.kept} sessions kept after {2 * _SESSIONS} handshakes, {grown:.1f} MB")
 
 
 def _resident() -> int:
