@@ -18,7 +18,7 @@ from typing import Any
 import httpcore
 
 from node.lines import watch_line
-from node.mesh.sessions import Resumes
+from node.mesh.sessions import Resumes, Ticket
 
 _STEP_S = 0.1  # so often a dial looks whether it was cut
 _PIECE = 16 * 1024  # one TLS record; between two of them a blob may give way
@@ -196,34 +196,34 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, line: Line, made: socket.socket) -> None:
         self._line = line
         self._socket = made
-        self._offered: ssl.SSLSession | None = None
-        self._has_looked = False  # whether a session for the next line came
-        self._in_use = threading.Lock()  # OpenSSL bears one call at a time for a connection
+        self._offered: Ticket | None = None
+        self._has_looked = False  # whether a ticket for the next line came
+        self._in_use = threading.Lock()  # what one thread reads or writes another may close
         self._began: float | None = None  # when the first octets of the answer came
         self._came = 0
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         until = None if timeout is None else time.monotonic() + timeout
-        while True:
-            self._give_way()
-            try:
-                self._socket.settimeout(self._line.left(until))
-                with self._in_use:
+        with self._in_use:
+            while True:
+                self._give_way()
+                try:
+                    self._socket.settimeout(self._line.left(until))
                     data = self._socket.recv(max_bytes)
-            except TimeoutError:
-                continue
-            except OSError as error:
-                raise httpcore.ReadError("the line was cut") from error
-            self._look_for_session()
-            self._keep_pace(len(data))
-            return data
+                except TimeoutError:
+                    continue
+                except OSError as error:
+                    raise httpcore.ReadError("the line was cut") from error
+                self._look_for_ticket(data)
+                self._keep_pace(len(data))
+                return data
 
-    def _look_for_session(self) -> None:
+    def _look_for_ticket(self, data: bytes) -> None:
         """Keep what the next line can be resumed with; a server sends it before its first answer."""
-        if not self._has_looked and isinstance(self._socket, ssl.SSLSocket):
+        if data and not self._has_looked and isinstance(self._socket, ssl.SSLSocket):
             self._has_looked = True
-            with suppress(OSError, ValueError):
-                self._line.resumes.look(self._socket, self._offered)
+            self._line.resumes.look(self._socket, self._offered)
+            self._offered = None
 
     def _keep_pace(self, octets: int) -> None:
         now = time.monotonic()
@@ -239,10 +239,10 @@ class _Stream(httpcore.NetworkStream):
         self._began = None
         view = memoryview(buffer)
         try:
-            self._socket.settimeout(timeout)
-            while view:
-                self._give_way()
-                with self._in_use:
+            with self._in_use:
+                self._socket.settimeout(timeout)
+                while view:
+                    self._give_way()
                     view = view[self._socket.send(view[:_PIECE]) :]
         except TimeoutError:
             raise httpcore.WriteTimeout("silence") from None
@@ -257,37 +257,22 @@ class _Stream(httpcore.NetworkStream):
             raise GaveWay
 
     def close(self) -> None:
-        self._say_goodbye()
-        self._line.drop(self._socket)
-
-    def _say_goodbye(self) -> None:
-        """Send close_notify (RFC 8446 §6.1), else the server forgets the session; wait for nothing."""
-        if not isinstance(self._socket, ssl.SSLSocket) or not self._in_use.acquire(blocking=False):
-            return  # another thread reads: the line is being ended under it
+        # Where another thread reads or writes, it is ended under it: OpenSSL bears one call at a time.
+        is_quiet = self._in_use.acquire(blocking=False)
         try:
-            self._socket.setblocking(False)
-            self._socket.unwrap()
-        except (OSError, ValueError):  # the other end has not said it yet, or the line is gone
-            pass
+            if is_quiet:
+                _leave_in_order(self._socket)
+            self._line.drop(self._socket)
         finally:
-            self._in_use.release()
+            if is_quiet:
+                self._in_use.release()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         try:
-            self._socket.settimeout(timeout)
-            self._offered = self._line.resumes.take()
-            made = ssl_context.wrap_socket(
-                self._socket,
-                server_hostname=server_hostname,
-                do_handshake_on_connect=False,
-                session=self._offered,
-            )
-            self._line.keep(made, self._socket)  # its descriptor is the other one's from now on
-            self._socket = made
-            made.do_handshake()
-            self._line.tell_made(made)
+            with self._in_use:
+                self._shake_hands(ssl_context, server_hostname, timeout)
         except BaseException as error:
             self.close()
             if isinstance(error, TimeoutError):
@@ -296,6 +281,20 @@ class _Stream(httpcore.NetworkStream):
                 raise httpcore.ConnectError("the handshake failed") from error
             raise
         return self
+
+    def _shake_hands(self, context: ssl.SSLContext, name: str | None, timeout: float | None) -> None:
+        self._socket.settimeout(timeout)
+        self._offered = self._line.resumes.take()
+        made = context.wrap_socket(
+            self._socket,
+            server_hostname=name,
+            do_handshake_on_connect=False,
+            session=self._offered.session if self._offered else None,
+        )
+        self._line.keep(made, self._socket)  # its descriptor is the other one's from now on
+        self._socket = made
+        made.do_handshake()
+        self._line.tell_made(made)
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
@@ -309,6 +308,17 @@ def cut(made: socket.socket) -> None:
     """Wake whoever reads or writes. Not by the TLS socket's own method, which would go on in plaintext."""
     with suppress(OSError):
         socket.socket.shutdown(made, socket.SHUT_RDWR)
+
+
+def _leave_in_order(made: socket.socket) -> None:
+    """Say close_notify (RFC 8446 §6.1), else the server forgets the session; wait for nothing."""
+    with suppress(OSError, ValueError):  # the other end has not said it yet, or the line is gone
+        made.setblocking(False)
+        if isinstance(made, ssl.SSLSocket):
+            made.unwrap()
+    # Octets unread, such as a ticket, would have the kernel throw away what is still on its way out.
+    with suppress(OSError):
+        socket.socket.recv(made, _PIECE)
 
 
 def reset(platform: str) -> bytes:

@@ -2,34 +2,38 @@
 
 RFC 8446 §2.2, with tickets that only name what the server keeps (§4.6.1). A resumed line shows the same keys
 at both ends, and what these may do is asked for each request as on any line. Called by `node.mesh.tls` for
-the mesh port, and by `node.mesh.client` for dials. All of it is in memory only, and gone with the process.
+the mesh port, by `node.mesh.client` and `node.mesh.line` for dials. All of it is in memory only, and gone
+with the process.
 """
 
 import ssl
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
-_EACH = 256  # handshakes of one context
-_MOST = 768  # sessions kept by all contexts, about; each is 1 to 12 kB
-_LONGEST_S = 6 * 3600.0  # then every key has to be shown again
+SHOWN_S = 6 * 3600.0  # so long after a handshake with certificates lines may be resumed without
+_EACH = 256  # handshakes with one context
+_MOST = 1024  # with all contexts that are left; a session is 1 to 12 kB
+_OWN = 8  # sessions take as much as a context does itself
 _ADDRESSES = 64
-_OF_ONE = 8  # sessions kept for one address: a meeting has some lines at once
+_OF_ONE = 4  # sessions kept for one address: a meeting has some lines at once
 
 
 class Renewed(ssl.SSLContext):
     """A server's context that keeps few sessions, and none for long.
 
-    OpenSSL keeps one for each handshake, also of who shows no certificate, up to 20,480, and Python has no
-    call for that number. So each handshake is one of an inner context, which is made anew after some
-    hundred handshakes and after some hours. The one before lives as long as its lines do; while all that
-    live keep too many sessions, the next gives no tickets, and lines cost a whole handshake.
+    OpenSSL keeps one for each handshake, whoever makes it, up to 20,480; Python 3.11 has no call for that
+    number, and none to remove them: they go with their context, and that with its last connection. So an
+    inner context makes each handshake, and is made anew after some hundred and after some hours. While those
+    that are left count too many, also because somebody stays on their lines, or the next cannot be made, a
+    context without tickets takes over, and lines cost a whole handshake. A callback for the server's name
+    would not do: sessions stay with the context that a connection began with.
 
     Args:
-        make: returns the inner context; it gives tickets if the argument says so.
+        make: returns a context; it gives tickets if the argument says so.
         now: seconds of a clock that only goes on.
     """
 
@@ -43,13 +47,15 @@ class Renewed(ssl.SSLContext):
         self._make = make
         self._now = now
         self._lock = threading.Lock()
-        self._alive: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
-        self._begin()
+        self._plain = make(False)
+        self._inner: ssl.SSLContext | None = None
+        self._until = 0.0
+        self._begun: WeakKeyDictionary[ssl.SSLContext, int] = WeakKeyDictionary()
 
     @property
     def kept(self) -> int:
         """How many sessions are kept now."""
-        return sum(one.session_stats()["number"] for one in self._alive)
+        return sum(one.session_stats()["number"] for one in list(self._begun))
 
     def wrap_bio(self, *args: Any, **more: Any) -> ssl.SSLObject:
         """Begin a handshake; see ssl."""
@@ -61,64 +67,93 @@ class Renewed(ssl.SSLContext):
 
     def _next(self) -> ssl.SSLContext:
         with self._lock:
-            if self._shaken >= _EACH or self._now() - self._began >= _LONGEST_S:
-                self._begin()
-            self._shaken += 1
-            return self._inner
+            inner = self._inner
+            if inner is None or self._begun[inner] >= _OWN + _EACH or self._now() >= self._until:
+                inner = self._inner = None  # with nothing left on it, it goes now
+                inner = self._inner = self._anew()
+            if inner is None:
+                return self._plain
+            self._begun[inner] += 1
+            return inner
 
-    def _begin(self) -> None:
-        self._inner = self._make(self.kept < _MOST)
-        self._alive.add(self._inner)
-        self._began, self._shaken = self._now(), 0
+    def _anew(self) -> ssl.SSLContext | None:
+        if sum(self._begun.values()) + _OWN + _EACH > _MOST:
+            return None
+        try:
+            made = self._make(True)
+        except OSError:  # a full disk has no room for the file that OpenSSL reads the key from
+            return None
+        self._begun[made], self._until = _OWN, self._now() + SHOWN_S
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What one line can be resumed with. `until`: then both ends show their keys again."""
+
+    session: ssl.SSLSession
+    until: float
 
 
 class Sessions:
-    """What the dials of a node share: their context, and the sessions of lines that were, by address.
+    """What the dials of a node share: their context, and tickets of lines that were, by address.
 
-    A session is good for one line, which brings the next: by a ticket that is sent twice, who listens
-    could tell that both lines are of one node (RFC 8446 appendix C.4). Safe to call from many threads.
+    A ticket is good for one line, which brings the next: by one that is sent twice, who listens could tell
+    that both lines are of one node (RFC 8446 appendix C.4). Safe to call from many threads.
 
     Args:
-        context: of `node.mesh.tls`, for all dials; a session belongs to one context.
+        context: of `node.mesh.tls`, for all dials. Sessions belong to it, so another identity has none.
+        now: seconds of a clock that only goes on.
     """
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, *, now: Callable[[], float] = time.monotonic) -> None:
         self.context = context
+        self._now = now
         self._lock = threading.Lock()
-        self._kept: dict[str, list[ssl.SSLSession]] = {}
+        self._kept: dict[str, list[Ticket]] = {}
 
     def at(self, address: str) -> "Resumes":
-        """Return the sessions of one address."""
+        """Return the tickets of one address."""
         return Resumes(self, address)
 
-    def take(self, address: str) -> ssl.SSLSession | None:
-        """Return the newest session of an address, and forget it; None if there is none."""
+    def take(self, address: str) -> Ticket | None:
+        """Return the newest ticket of an address, and forget it; None if there is none."""
         with self._lock:
-            kept = self._kept.get(address)
-            return kept.pop() if kept else None
+            now = self._now()
+            kept = [ticket for ticket in self._kept.pop(address, []) if now < ticket.until]
+            if len(kept) > 1:
+                self._kept[address] = kept[:-1]
+            return kept[-1] if kept else None
 
-    def keep(self, address: str, session: ssl.SSLSession) -> None:
-        """Keep a session for the next line to an address."""
+    def keep(self, address: str, session: ssl.SSLSession, until: float | None) -> None:
+        """Keep a session for the next line to an address.
+
+        Args:
+            until: when the keys are to be shown again; None if they were shown now.
+        """
+        ticket = Ticket(session, self._now() + SHOWN_S if until is None else until)
         with self._lock:
             kept = self._kept.pop(address, [])
-            self._kept[address] = [*kept, session][-_OF_ONE:]  # and so the one heard last
+            self._kept[address] = [*kept, ticket][-_OF_ONE:]  # and so the one heard last
             while len(self._kept) > _ADDRESSES:
                 del self._kept[next(iter(self._kept))]
 
 
 @dataclass(frozen=True, slots=True)
 class Resumes:
-    """The sessions of one address, for the sockets of its lines."""
+    """The tickets of one address, for the sockets of its lines."""
 
     sessions: Sessions
     address: str
 
-    def take(self) -> ssl.SSLSession | None:
-        """Return a session to offer, which is nobody else's then."""
+    def take(self) -> Ticket | None:
+        """Return a ticket to offer, which is nobody else's then."""
         return self.sessions.take(self.address)
 
-    def look(self, made: ssl.SSLSocket, offered: ssl.SSLSession | None) -> None:
-        """Keep the session that a line brought with its first octets, if it brought one."""
+    def look(self, made: ssl.SSLSocket | ssl.SSLObject, offered: Ticket | None) -> None:
+        """Keep the ticket that a line brought with its first octets, if it brought one."""
         session = made.session
-        if session is not None and session.has_ticket and session != offered:
-            self.sessions.keep(self.address, session)
+        if session is None or not session.has_ticket or (offered and session == offered.session):
+            return
+        until = offered.until if offered and made.session_reused else None
+        self.sessions.keep(self.address, session, until)
