@@ -152,7 +152,7 @@ def test_no_headers_for_browsers_are_sent(line: PeerClient) -> None:
 
 
 def test_meetings_share_a_line_until_it_is_cut(pair: tuple[LocalNode, LocalNode, Proxy]) -> None:
-    """A handshake costs 2.7 kB and two journeys there and back; a dead line costs one try."""
+    """A handshake costs 0.7 to 3 kB and two journeys there and back; a dead line costs one try."""
     _, clinic, proxy = pair
     meet = clinic.service._replicator.meet_one
     clinic.service._replicator._watch = lambda *_: None  # type: ignore[method-assign]
