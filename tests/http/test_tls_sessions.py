@@ -214,7 +214,8 @@ def test_a_line_that_another_thread_reads_is_closed_without_a_farewell(
             time.sleep(0.01)
         _ends(stream.close)
         assert left == []
-        other.sendall(b"x")  # lets it go
+        with contextlib.suppress(OSError):  # it may see the end by itself
+            other.sendall(b"x")
         reading.join(10)
     with wired() as (stream, _):
         stream.close()
