@@ -147,7 +147,9 @@ def orthanc(scene: Scene, kind: str) -> Told:
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "Servers": {"far": [f"{there}dicom-web/"]}},
         }
         near = stack.enter_context(running_orthanc(scene.folder / "near", options))
-        http = stack.enter_context(httpx.Client(base_url=near.url, trust_env=False, timeout=60))
+        # A connection each: Orthanc closes one that rests for a second, as a script does that waits.
+        once = httpx.Limits(max_keepalive_connections=0)
+        http = stack.enter_context(httpx.Client(base_url=near.url, trust_env=False, timeout=60, limits=once))
         ids = [http.post("/instances", content=data).json()["ID"] for data in scene.files]
         proxy.line = scene.bad
 

@@ -68,6 +68,15 @@ def met(clinic: LocalNode, cloud: LocalNode) -> Meeting:
     return clinic.service._replicator.meet_one(cloud.mesh_address)
 
 
+def met_in_vain(clinic: LocalNode, cloud: LocalNode) -> Meeting:
+    """Hold meetings until one has nothing more to move."""
+    for _ in range(10):
+        meeting = met(clinic, cloud)
+        if not meeting.moved:
+            return meeting
+    raise AssertionError("always something to move")
+
+
 def submitted(node: LocalNode, number: int, **confirmation: Any) -> EntryId:
     (entry,) = node.submit({"a.dcm": made_slice(number, 1)}, **confirmation)
     return EntryId(bytes.fromhex(entry))
@@ -228,8 +237,8 @@ def test_a_node_rests_on_what_it_has_said(cloud: LocalNode, clinic: LocalNode) -
     """What became known here while a meeting ended was not told there."""
     replicator, peer = clinic.service._replicator, cloud.node.facts.node_id
     replicator._metered = True
-    meeting = met(clinic, cloud)
-    assert not meeting.moved and peer in replicator._resting()
+    meeting = met_in_vain(clinic, cloud)
+    assert peer in replicator._resting()
     submitted(clinic, 24)
     replicator._note_quiet(meeting)
     assert peer not in replicator._resting()
@@ -246,7 +255,7 @@ def test_a_node_that_pays_meets_a_neighbour_over_the_local_network(
 
     replicator._metered = True
     assert [one.address for one in replicator._places()[peer]] == [near, cloud.mesh_address]
-    met(clinic, cloud)
+    met_in_vain(clinic, cloud)
     assert peer in replicator._resting()
     assert not replicator.found(cloud.mesh_address)  # a person typed it: it tells nothing of where it is
     assert replicator.found(near)
