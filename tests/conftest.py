@@ -40,7 +40,7 @@ class _AtOnce:
         self._config = config
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Print one line for a test, and the last of its trouble."""
+        """Print one line for a test, and what its assertion says."""
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if report.outcome not in ("failed", "rerun") or terminal is None:
             return
