@@ -62,7 +62,7 @@ def main() -> None:
                 page.set_viewport_size({"width": width, "height": height})
                 page.evaluate("scrollTo(0, 0)")
                 if name == "archive":
-                    page.get_by_label("Which hospital archive").scroll_into_view_if_needed()
+                    page.locator("#archive").scroll_into_view_if_needed()
                 take(page, said.folder / f"{name}-{width}.png")
             if said.locale:
                 page.locator("footer select").select_option("en")
